@@ -1,0 +1,39 @@
+//! Asking for memory ahead of reading it.
+//!
+//! A graph walk reads a few hundred bytes at each of a thousand scattered places; asked for a
+//! little earlier they come from cache. Worth 12–50 % of a search.
+
+/// Bytes a cache line is assumed to have.
+const LINE: usize = 64;
+
+/// Asks for the cache lines of `slice`. A hint only: it changes nothing and cannot fault.
+#[inline(always)]
+pub fn read<T>(slice: &[T]) {
+    let start = slice.as_ptr().cast::<u8>();
+    // Back to the first line's start, or an unaligned slice would lose its last line.
+    let before = start.addr() % LINE;
+    for offset in (0..before + size_of_val(slice)).step_by(LINE) {
+        line(start.wrapping_sub(before).wrapping_add(offset));
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn line(at: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a prefetch never faults, whatever the address; SSE is part of x86-64.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+fn line(at: *const u8) {
+    // SAFETY: a prefetch never faults, whatever the address, and touches no register or flag.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) at, options(nostack, readonly, preserves_flags));
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[inline(always)]
+fn line(_: *const u8) {}

@@ -1,0 +1,94 @@
+//! Which candidates become neighbours.
+
+use super::links::Link;
+use crate::{Candidate, NodeScorer, Scorer};
+
+/// Chosen neighbours a candidate is compared with at a time: the first few, being near, refuse
+/// most candidates.
+const GROUP: usize = 8;
+
+/// Buffers of the selection, reused from row to row.
+#[derive(Default)]
+pub(super) struct Selection {
+    /// The result of [`select`](Self::select) or [`add`](Self::add), nearest first.
+    pub(super) links: Vec<Link>,
+    /// Rows of the links that are not shadowed.
+    chosen: Vec<u32>,
+    rows: Vec<u32>,
+    scores: Vec<f32>,
+}
+
+impl Selection {
+    /// Chooses at most `limit` of the sorted `candidates` (HNSW paper, algorithm 4): each is
+    /// chosen unless it is at least as near to one chosen before, which then leads to it. What
+    /// room remains is filled with the nearest of those.
+    ///
+    /// *At least as near*, not nearer: among many rows of equal distance one is chosen, and the
+    /// others leave room for links that lead away.
+    pub(super) fn select(
+        &mut self,
+        scorer: &mut impl NodeScorer,
+        candidates: &[Candidate],
+        limit: usize,
+    ) {
+        self.links.clear();
+        self.chosen.clear();
+        for candidate in candidates {
+            if self.chosen.len() == limit {
+                break;
+            }
+            let Candidate { row, score } = *candidate;
+            let mut shadowed = false;
+            if !self.chosen.is_empty() {
+                scorer.aim(row);
+                self.scores.resize(GROUP, 0.0);
+                shadowed = self.chosen.chunks(GROUP).any(|group| {
+                    let scores = &mut self.scores[..group.len()];
+                    scorer.scores(group, scores);
+                    scores.iter().any(|between| *between <= score)
+                });
+            }
+            if !shadowed {
+                self.chosen.push(row);
+            }
+            self.links.push(Link { row, score, shadowed });
+        }
+        let mut room = limit - self.chosen.len();
+        self.links.retain(|link| {
+            let keep = !link.shadowed || room > 0;
+            room -= usize::from(link.shadowed && keep);
+            keep
+        });
+    }
+
+    /// Adds `new` to `links`, which are the neighbours of one row; `scorer` is aimed at `new`.
+    /// Of more than `width` links the farthest shadowed one goes, or the farthest.
+    ///
+    /// This keeps the outcome of the selection without repeating it: only the new link is
+    /// compared with the others.
+    pub(super) fn add(&mut self, scorer: &mut impl Scorer, mut new: Link, width: usize) {
+        if self.links.iter().any(|link| link.row == new.row) {
+            return;
+        }
+        self.rows.clear();
+        self.rows.extend(self.links.iter().map(|link| link.row));
+        self.scores.resize(self.rows.len(), 0.0);
+        scorer.scores(&self.rows, &mut self.scores);
+        let at = self.links.partition_point(|link| link.score <= new.score);
+        new.shadowed = self.links[..at]
+            .iter()
+            .zip(&self.scores)
+            .any(|(link, between)| !link.shadowed && *between <= new.score);
+        if !new.shadowed {
+            for (link, between) in self.links[at..].iter_mut().zip(&self.scores[at..]) {
+                link.shadowed |= *between <= link.score;
+            }
+        }
+        self.links.insert(at, new);
+        if self.links.len() > width {
+            let last = self.links.len() - 1;
+            let victim = self.links.iter().rposition(|link| link.shadowed).unwrap_or(last);
+            self.links.remove(victim);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A row order that puts near rows next to each other.
+
+use crate::{Graph, GraphView, NONE};
+
+/// The order in which rows should be stored, as `order[new] = old`: greedily, the row comes next
+/// that is linked most often on level 0 with the last `window` rows placed.
+///
+/// Rows in the same chunk of the payload are then often candidates of the same query. Takes
+/// `O(edges)`; ties go to the row that was linked last.
+pub fn order(graph: &GraphView<'_>, window: usize) -> Vec<u32> {
+    let rows = graph.rows();
+    let mut queue = Queue::new(rows);
+    let mut order: Vec<u32> = Vec::with_capacity(rows);
+    while let Some(row) = queue.pop() {
+        if let Some(leaving) = order.len().checked_sub(window).map(|at| order[at]) {
+            for neighbor in list(graph, leaving) {
+                queue.lower(*neighbor);
+            }
+        }
+        order.push(row);
+        for neighbor in list(graph, row) {
+            queue.raise(*neighbor);
+        }
+    }
+    order
+}
+
+/// The neighbours of `row` on level 0.
+fn list<'a>(graph: &GraphView<'a>, row: u32) -> impl Iterator<Item = &'a u32> {
+    let width = 2 * graph.m;
+    let list = &graph.neighbors[row as usize * width..][..width];
+    list.iter().take_while(|neighbor| **neighbor != NONE)
+}
+
+/// Rows by how many links lead to them: changing a count by one and taking a row with the
+/// highest take constant time. Rows of one count form a doubly linked list.
+struct Queue {
+    count: Vec<u32>,
+    next: Vec<u32>,
+    previous: Vec<u32>,
+    /// First row of each count.
+    heads: Vec<u32>,
+    /// No count above this has rows.
+    highest: usize,
+}
+
+/// The count of rows that have been taken.
+const TAKEN: u32 = u32::MAX;
+
+impl Queue {
+    fn new(rows: usize) -> Self {
+        let mut queue = Self {
+            count: vec![0; rows],
+            next: vec![NONE; rows],
+            previous: vec![NONE; rows],
+            heads: vec![NONE],
+            highest: 0,
+        };
+        // Backwards, so that among rows of count zero the first comes first.
+        for row in (0..rows as u32).rev() {
+            queue.link(row, 0);
+        }
+        queue
+    }
+
+    fn pop(&mut self) -> Option<u32> {
+        while self.highest > 0 && self.heads[self.highest] == NONE {
+            self.highest -= 1;
+        }
+        let row = self.heads[self.highest];
+        if row == NONE {
+            return None;
+        }
+        self.unlink(row);
+        self.count[row as usize] = TAKEN;
+        Some(row)
+    }
+
+    fn raise(&mut self, row: u32) {
+        let count = self.count[row as usize];
+        if count != TAKEN {
+            self.unlink(row);
+            self.link(row, count + 1);
+        }
+    }
+
+    fn lower(&mut self, row: u32) {
+        let count = self.count[row as usize];
+        if count != TAKEN {
+            self.unlink(row);
+            self.link(row, count.saturating_sub(1));
+        }
+    }
+
+    fn link(&mut self, row: u32, count: u32) {
+        let list = count as usize;
+        if list == self.heads.len() {
+            self.heads.push(NONE);
+        }
+        let head = std::mem::replace(&mut self.heads[list], row);
+        self.count[row as usize] = count;
+        self.next[row as usize] = head;
+        self.previous[row as usize] = NONE;
+        if head != NONE {
+            self.previous[head as usize] = row;
+        }
+        self.highest = self.highest.max(list);
+    }
+
+    fn unlink(&mut self, row: u32) {
+        let (next, previous) = (self.next[row as usize], self.previous[row as usize]);
+        match previous {
+            NONE => self.heads[self.count[row as usize] as usize] = next,
+            previous => self.next[previous as usize] = next,
+        }
+        if next != NONE {
+            self.previous[next as usize] = previous;
+        }
+    }
+}
+
+impl Graph {
+    /// The same graph with its rows renumbered: the new row `i` is the old row `order[i]`. Upper
+    /// nodes keep their numbers.
+    ///
+    /// # Panics
+    /// When `order` is not a permutation of the rows.
+    pub fn reorder(&self, order: &[u32]) -> Graph {
+        let rows = self.rows();
+        assert_eq!(order.len(), rows, "an order names every row");
+        let mut place = vec![NONE; rows];
+        for (new, old) in order.iter().enumerate() {
+            let old = std::mem::replace(&mut place[*old as usize], new as u32);
+            assert_eq!(old, NONE, "an order names every row once");
+        }
+        let renumber = |row: &u32| if *row == NONE { NONE } else { place[*row as usize] };
+        let width = 2 * self.m;
+        let lists = order.iter().flat_map(|old| &self.neighbors[*old as usize * width..][..width]);
+        let entry = if self.upper_nodes.is_empty() && rows > 0 {
+            place[self.entry as usize]
+        } else {
+            self.entry
+        };
+        Graph {
+            m: self.m,
+            neighbors: lists.map(renumber).collect(),
+            upper_nodes: self.upper_nodes.iter().map(renumber).collect(),
+            upper_offsets: self.upper_offsets.clone(),
+            upper_neighbors: self.upper_neighbors.clone(),
+            entry,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Checking a graph that comes from outside before it is walked.
+
+use std::fmt;
+
+use crate::{GraphView, NONE, pool::PENDING};
+
+/// Why a graph cannot be walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GraphError {
+    /// The graph has more rows than row numbers allow (2^31).
+    TooManyRows {
+        /// Rows asked for.
+        rows: usize,
+    },
+    /// An array has another length than rows, `m` and the other arrays demand.
+    Length {
+        /// The array's name in [`GraphView`].
+        array: &'static str,
+        /// Elements it must have.
+        expected: usize,
+        /// Elements it has.
+        actual: usize,
+    },
+    /// An element names something that does not exist, or stands after the list's end.
+    Element {
+        /// The array's name in [`GraphView`].
+        array: &'static str,
+        /// Where in the array.
+        index: usize,
+        /// What stands there.
+        value: u32,
+    },
+    /// The entry point does not exist or is not on the highest level.
+    Entry {
+        /// The entry point.
+        entry: u32,
+    },
+}
+
+impl fmt::Display for GraphError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyRows { rows } => write!(f, "a graph cannot have {rows} rows"),
+            Self::Length { array, expected, actual } => {
+                write!(f, "\"{array}\" has {actual} elements instead of {expected}")
+            }
+            Self::Element { array, index, value } => {
+                write!(f, "\"{array}\" has invalid value {value} at {index}")
+            }
+            Self::Entry { entry } => write!(f, "invalid entry point {entry}"),
+        }
+    }
+}
+
+impl std::error::Error for GraphError {}
+
+/// Checks in `O(n)` that `graph` has `rows` rows and that every index in it is in range, so that
+/// no walk over it can leave its arrays.
+///
+/// # Errors
+/// The first contradiction found.
+pub fn validate(graph: &GraphView<'_>, rows: usize) -> Result<(), GraphError> {
+    if rows > PENDING as usize {
+        return Err(GraphError::TooManyRows { rows });
+    }
+    let upper = graph.upper_nodes.len();
+    let width = graph.m.saturating_mul(2);
+    // Without room for neighbours even the number of rows would be lost.
+    length("neighbors", rows.saturating_mul(width.max(1)), graph.neighbors)?;
+    lists("neighbors", graph.neighbors, width, |_, row| (row as usize) < rows)?;
+    below("upper_nodes", graph.upper_nodes, rows)?;
+    let count = offsets(graph)?;
+    length("upper_neighbors", count.saturating_mul(graph.m), graph.upper_neighbors)?;
+
+    let levels = |node: usize| graph.upper_offsets[node + 1] - graph.upper_offsets[node];
+    for node in 0..upper {
+        let start = graph.upper_offsets[node] as usize * graph.m;
+        let end = graph.upper_offsets[node + 1] as usize * graph.m;
+        // A list may only name nodes that have a list of the same level.
+        let valid = |list: usize, neighbor: u32| {
+            (neighbor as usize) < upper && levels(neighbor as usize) as usize > list
+        };
+        lists("upper_neighbors", &graph.upper_neighbors[start..end], graph.m, valid).map_err(
+            |error| match error {
+                GraphError::Element { array, index, value } => {
+                    GraphError::Element { array, index: index + start, value }
+                }
+                other => other,
+            },
+        )?;
+    }
+
+    let entry = graph.entry as usize;
+    let top = (0..upper).map(levels).max();
+    let valid = match top {
+        Some(top) => entry < upper && levels(entry) == top,
+        None => rows == 0 || entry < rows,
+    };
+    if valid { Ok(()) } else { Err(GraphError::Entry { entry: graph.entry }) }
+}
+
+fn length(array: &'static str, expected: usize, elements: &[u32]) -> Result<(), GraphError> {
+    let actual = elements.len();
+    if actual == expected { Ok(()) } else { Err(GraphError::Length { array, expected, actual }) }
+}
+
+fn below(array: &'static str, elements: &[u32], limit: usize) -> Result<(), GraphError> {
+    match elements.iter().position(|element| *element as usize >= limit) {
+        Some(index) => Err(GraphError::Element { array, index, value: elements[index] }),
+        None => Ok(()),
+    }
+}
+
+/// Checks lists of `width` each: `valid(list, element)`, then nothing but [`NONE`].
+fn lists(
+    array: &'static str,
+    elements: &[u32],
+    width: usize,
+    valid: impl Fn(usize, u32) -> bool,
+) -> Result<(), GraphError> {
+    for (list, neighbors) in elements.chunks(width.max(1)).enumerate() {
+        let used = neighbors.iter().take_while(|neighbor| **neighbor != NONE).count();
+        let wrong =
+            neighbors[..used].iter().position(|neighbor| !valid(list, *neighbor)).or_else(|| {
+                neighbors[used..].iter().position(|rest| *rest != NONE).map(|at| at + used)
+            });
+        if let Some(at) = wrong {
+            let value = neighbors[at];
+            return Err(GraphError::Element { array, index: list * width + at, value });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the offsets start at zero and rise; returns how many lists they count.
+fn offsets(graph: &GraphView<'_>) -> Result<usize, GraphError> {
+    let array = "upper_offsets";
+    let offsets = graph.upper_offsets;
+    if graph.upper_nodes.is_empty() && offsets.is_empty() {
+        return Ok(0);
+    }
+    length(array, graph.upper_nodes.len() + 1, offsets)?;
+    if offsets[0] != 0 {
+        return Err(GraphError::Element { array, index: 0, value: offsets[0] });
+    }
+    // Every upper node has at least one level.
+    match offsets.windows(2).position(|pair| pair[0] >= pair[1]) {
+        Some(at) => Err(GraphError::Element { array, index: at + 1, value: offsets[at + 1] }),
+        None => Ok(offsets[offsets.len() - 1] as usize),
+    }
+}

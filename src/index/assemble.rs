@@ -1,0 +1,426 @@
+//! From collected rows to a segment in storage. Runs on threads: nothing here calls PostgreSQL.
+//!
+//! ```text
+//!   rows ─▶ equal vectors ─▶ centroid ─▶ codes ─▶ graph ─▶ row order ─▶ segment::write
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ::storage::{StorageConfig, Store};
+use distance::Metric;
+use hnsw::{BuildError, BuildParams, Graph};
+use rabitq::{Bits, FACTORS, Quantizer, Scratch};
+use rayon::prelude::*;
+use segment::{FORMAT_VERSION, Resident, RowSource, SegmentAttributes, SegmentData, WriteControl};
+use uuid::Uuid;
+
+use super::codes::{CodeDistances, Codes};
+use super::collect::Rows;
+use super::equal::{self, Groups};
+use crate::errors::{Failure, FailureKind};
+use crate::pages::meta::Parameters;
+use crate::threads;
+
+/// Rows last placed that the row order looks back on.
+const ORDER_WINDOW: usize = 256;
+/// Vectors the centroid is the mean of, at most.
+const CENTROID_SAMPLE: usize = 1 << 16;
+/// Rows a thread encodes before it looks whether to stop.
+const ENCODE_ROWS: usize = 256;
+/// The graph is never built on fewer bits: below, recall suffers (`docs/benchmarks.md`).
+const BUILD_BITS: Bits = Bits::Four;
+/// Threads that wait for uploads and assemble shards.
+const UPLOAD_THREADS: usize = 2;
+/// How long clearing up after a failed build may take; a sweep gets what is left.
+const REMOVE_LIMIT: Duration = Duration::from_millis(800);
+
+/// What a build is doing, as `pg_stat_progress_create_index` numbers it (1 is PostgreSQL's own).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+pub enum Phase {
+    /// Reading the table.
+    Scanning = 2,
+    /// Making codes.
+    Encoding = 3,
+    /// Linking the graph.
+    Linking = 4,
+    /// Choosing the row order.
+    Ordering = 5,
+    /// Writing the segment.
+    Writing = 6,
+}
+
+/// What to make a segment of.
+pub struct Job<'a> {
+    /// The rows.
+    pub rows: &'a Rows,
+    /// The index's parameters.
+    pub parameters: Parameters,
+    /// Folder of the index.
+    pub index_uuid: Uuid,
+    /// Folder of the segment below it.
+    pub segment_uuid: Uuid,
+    /// Where to write.
+    pub storage: &'a StorageConfig,
+    /// Threads to compute with.
+    pub threads: usize,
+}
+
+/// What a job made.
+#[derive(Clone, Copy, Debug)]
+pub struct Assembled {
+    /// Distinct vectors.
+    pub rows: u64,
+    /// Heap tuples.
+    pub entries: u64,
+    /// Bytes of the segment's objects.
+    pub storage_bytes: u64,
+    /// Bytes of the segment in shared memory.
+    pub resident_bytes: u64,
+}
+
+/// Follows and stops a job from another thread.
+pub struct Control {
+    phase: AtomicI64,
+    encoded: AtomicU64,
+    rows: AtomicU64,
+    graph: hnsw::Control,
+    write: WriteControl,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            phase: AtomicI64::new(Phase::Encoding as i64),
+            encoded: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+            graph: hnsw::Control::new(),
+            write: WriteControl::default(),
+        }
+    }
+}
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Number of the phase.
+    pub phase: i64,
+    /// Rows, or bytes while writing, that are done.
+    pub done: u64,
+    /// Rows or bytes in all.
+    pub total: u64,
+}
+
+impl Control {
+    /// Asks the job to end; it does within a small part of a second.
+    pub fn stop(&self) {
+        self.graph.stop();
+        self.write.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// How far the job is.
+    pub fn progress(&self) -> Progress {
+        let phase = self.phase.load(Ordering::Relaxed);
+        let rows = self.rows.load(Ordering::Relaxed);
+        let (done, total) = match phase {
+            _ if phase == Phase::Encoding as i64 => (self.encoded.load(Ordering::Relaxed), rows),
+            _ if phase == Phase::Linking as i64 => (self.graph.done() as u64, rows),
+            _ if phase == Phase::Writing as i64 => (
+                self.write.bytes_done.load(Ordering::Relaxed),
+                self.write.bytes_total.load(Ordering::Relaxed),
+            ),
+            _ => (0, rows),
+        };
+        Progress { phase, done, total }
+    }
+
+    fn enter(&self, phase: Phase) -> Result<(), Failure> {
+        self.phase.store(phase as i64, Ordering::Relaxed);
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        if self.graph.is_stopped() {
+            return Err(cancelled());
+        }
+        Ok(())
+    }
+}
+
+fn cancelled() -> Failure {
+    Failure::new(FailureKind::Cancelled, "building the index was cancelled")
+}
+
+/// Builds and writes one segment. On failure nothing of it is left in storage, as far as that
+/// takes no time to speak of.
+///
+/// # Errors
+/// What storage or a temporary file says; a cancellation.
+pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
+    let store = ::storage::open(job.storage)?;
+    let pool = threads::pool(job.threads).map_err(|error| {
+        Failure::new(FailureKind::Io, format!("could not start threads: {error}"))
+    })?;
+    control.enter(Phase::Encoding)?;
+    let groups = pool.install(|| equal::group(job.rows)).map_err(unreadable)?;
+    let rows = groups.distinct.len();
+    control.rows.store(rows as u64, Ordering::Relaxed);
+
+    let parameters = &job.parameters;
+    let centroid = pool.install(|| centroid(job, &groups)).map_err(unreadable)?;
+    let bits = bits(parameters)?;
+    let quantizer = |bits: Bits| {
+        let seed = parameters.rotation_seed;
+        Quantizer::new(parameters.dimensions, bits, parameters.metric, seed, centroid.clone())
+    };
+    let build_quantizer = quantizer(bits.max(BUILD_BITS));
+    let mut encoded = pool.install(|| encode(job, &groups, &build_quantizer, control))?;
+
+    control.enter(Phase::Linking)?;
+    let graph = link(job, &build_quantizer, &encoded, &pool, control)?;
+    if bits != build_quantizer.bits() {
+        encoded = pool.install(|| encode(job, &groups, &quantizer(bits), control))?;
+    }
+
+    control.enter(Phase::Ordering)?;
+    let order = hnsw::order(&graph.view(), ORDER_WINDOW);
+    let graph = graph.reorder(&order);
+    let encoded = encoded.reorder(&order);
+    let (tids, tid_offsets) = tids(job.rows, &groups, &order);
+    let source = Ordered { rows: job.rows, groups: &groups, order: &order };
+
+    control.enter(Phase::Writing)?;
+    let attributes = attributes(job, &encoded, rows, tids.len())?.with_graph(&graph.view())?;
+    let data = SegmentData {
+        attributes,
+        codes: &encoded.codes,
+        factors: &encoded.factors,
+        graph: graph.view(),
+        tids: &tids,
+        tid_offsets: &tid_offsets,
+        centroid: &centroid,
+        vectors: &source,
+    };
+    let prefix = format!("{}/{}", job.index_uuid, job.segment_uuid);
+    let written = upload(&store, &prefix, &data, &control.write)?;
+    Ok(Assembled {
+        rows: rows as u64,
+        entries: tids.len() as u64,
+        storage_bytes: written.bytes,
+        resident_bytes: Resident::size(&attributes) as u64,
+    })
+}
+
+/// Deletes segments nothing names, without insisting: what cannot be deleted quickly is left to
+/// a sweep.
+pub fn remove(storage: &StorageConfig, prefixes: Vec<String>) {
+    let remove_all = || -> Option<()> {
+        let store = ::storage::open(storage).ok()?;
+        let runtime = ::storage::runtime("s3vector tidy", 1).ok()?;
+        runtime.block_on(async {
+            let removals = prefixes.iter().map(|prefix| segment::remove(&store, prefix));
+            let all = futures::future::join_all(removals);
+            let _ = tokio::time::timeout(REMOVE_LIMIT, all).await;
+        });
+        runtime.shutdown_background();
+        Some(())
+    };
+    ::storage::with_signals_blocked(remove_all);
+}
+
+fn unreadable(error: io::Error) -> Failure {
+    Failure::new(FailureKind::Io, format!("could not read temporary file: {error}"))
+}
+
+fn bits(parameters: &Parameters) -> Result<Bits, Failure> {
+    Bits::from_u8(parameters.bits).ok_or_else(|| {
+        Failure::new(FailureKind::Corrupt, format!("no codes of {} bits exist", parameters.bits))
+    })
+}
+
+/// The mean of a sample of the distinct vectors, of the normalised ones under cosine.
+fn centroid(job: &Job<'_>, groups: &Groups) -> io::Result<Vec<f32>> {
+    let dimensions = job.parameters.dimensions;
+    let step = groups.distinct.len().div_ceil(CENTROID_SAMPLE).max(1);
+    let sample: Vec<u32> = groups.distinct.iter().copied().step_by(step).collect();
+    let add = |mut sums: Vec<f64>, row: &u32| -> io::Result<Vec<f64>> {
+        let vector = job.rows.vector(*row as usize)?;
+        let scale = match job.parameters.metric {
+            Metric::Cosine => {
+                1.0 / vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
+            }
+            Metric::L2 | Metric::InnerProduct => 1.0,
+        };
+        sums.iter_mut().zip(vector.iter()).for_each(|(sum, &x)| *sum += f64::from(x) * scale);
+        Ok(sums)
+    };
+    let zeros = || vec![0f64; dimensions];
+    let sums = sample
+        .par_iter()
+        .with_min_len(1024)
+        .try_fold(zeros, add)
+        .try_reduce(zeros, |a, b| Ok(a.iter().zip(&b).map(|(x, y)| x + y).collect()))?;
+    let limit = f64::from(f32::MAX);
+    let count = sample.len().max(1) as f64;
+    Ok(sums.iter().map(|sum| (sum / count).clamp(-limit, limit) as f32).collect())
+}
+
+/// Codes and factors of distinct vectors.
+struct Encoded {
+    codes: Vec<u8>,
+    factors: Vec<f32>,
+    code_bytes: usize,
+}
+
+impl Encoded {
+    fn view(&self) -> Codes<'_> {
+        Codes { codes: &self.codes, factors: &self.factors }
+    }
+
+    fn reorder(self, order: &[u32]) -> Self {
+        let codes = gather(&self.codes, self.code_bytes, order);
+        let factors = gather(&self.factors, FACTORS, order);
+        Self { codes, factors, code_bytes: self.code_bytes }
+    }
+}
+
+/// The rows of an array, `width` elements each, in another order.
+fn gather<T: Copy>(array: &[T], width: usize, order: &[u32]) -> Vec<T> {
+    let mut gathered = Vec::with_capacity(array.len());
+    for &row in order {
+        gathered.extend_from_slice(&array[row as usize * width..][..width]);
+    }
+    gathered
+}
+
+fn encode(
+    job: &Job<'_>,
+    groups: &Groups,
+    quantizer: &Quantizer,
+    control: &Control,
+) -> Result<Encoded, Failure> {
+    let code_bytes = quantizer.code_bytes();
+    let rows = groups.distinct.len();
+    let mut codes = vec![0u8; rows * code_bytes];
+    let mut factors = vec![0f32; rows * FACTORS];
+    codes
+        .par_chunks_mut(ENCODE_ROWS * code_bytes)
+        .zip(factors.par_chunks_mut(ENCODE_ROWS * FACTORS))
+        .zip(groups.distinct.par_chunks(ENCODE_ROWS))
+        .try_for_each_init(Scratch::default, |scratch, ((codes, factors), distinct)| {
+            control.check()?;
+            let targets = codes.chunks_mut(code_bytes).zip(factors.chunks_mut(FACTORS));
+            for ((code, factors), &row) in targets.zip(distinct) {
+                let vector = job.rows.vector(row as usize).map_err(unreadable)?;
+                quantizer.encode(&vector, code, factors, scratch);
+            }
+            control.encoded.fetch_add(distinct.len() as u64, Ordering::Relaxed);
+            Ok::<_, Failure>(())
+        })?;
+    Ok(Encoded { codes, factors, code_bytes })
+}
+
+fn link(
+    job: &Job<'_>,
+    quantizer: &Quantizer,
+    encoded: &Encoded,
+    pool: &rayon::ThreadPool,
+    control: &Control,
+) -> Result<Graph, Failure> {
+    let params = BuildParams {
+        m: job.parameters.m,
+        ef_construction: job.parameters.ef_construction,
+        seed: job.parameters.rotation_seed,
+    };
+    let rows = encoded.codes.len() / encoded.code_bytes;
+    let distances = CodeDistances { quantizer, rows: encoded.view() };
+    hnsw::build(rows, &params, &distances, pool, &control.graph).map_err(|error| match error {
+        BuildError::Cancelled => cancelled(),
+        other => Failure::new(FailureKind::Config, other.to_string()),
+    })
+}
+
+/// Heap tids by row in the final order, and where each row's start.
+fn tids(rows: &Rows, groups: &Groups, order: &[u32]) -> (Vec<u64>, Vec<u32>) {
+    let mut tids = Vec::with_capacity(rows.len());
+    let mut offsets = Vec::with_capacity(order.len() + 1);
+    offsets.push(0);
+    for &group in order {
+        tids.extend(groups.rows(group as usize).iter().map(|&row| rows.tid(row as usize)));
+        offsets.push(tids.len() as u32);
+    }
+    (tids, offsets)
+}
+
+/// The collected vectors, without repetitions and in the final order.
+struct Ordered<'a> {
+    rows: &'a Rows,
+    groups: &'a Groups,
+    order: &'a [u32],
+}
+
+impl RowSource for Ordered<'_> {
+    fn read_rows(&self, first_row: usize, out: &mut [f32]) -> io::Result<()> {
+        let dimensions = self.rows.dimensions();
+        for (target, &group) in out.chunks_exact_mut(dimensions).zip(&self.order[first_row..]) {
+            let row = self.groups.distinct[group as usize];
+            target.copy_from_slice(&self.rows.vector(row as usize)?);
+        }
+        Ok(())
+    }
+}
+
+fn attributes(
+    job: &Job<'_>,
+    encoded: &Encoded,
+    rows: usize,
+    entries: usize,
+) -> Result<SegmentAttributes, Failure> {
+    let p = &job.parameters;
+    let (chunk_rows, shard_rows) = segment::choose_rows(
+        p.dimensions as u32,
+        p.payload,
+        rows as u32,
+        Some(p.chunk_rows as u32),
+        Some(p.shard_rows as u32),
+    )?;
+    Ok(SegmentAttributes {
+        format_version: FORMAT_VERSION,
+        metric: p.metric,
+        dimensions: p.dimensions as u32,
+        rows: rows as u32,
+        entries: entries as u32,
+        bits: u32::from(p.bits),
+        code_bytes: encoded.code_bytes as u32,
+        m: p.m as u32,
+        ef_construction: p.ef_construction as u32,
+        entry: 0,
+        upper_nodes: 0,
+        upper_lists: 0,
+        rotation_seed: p.rotation_seed,
+        payload: p.payload,
+        compression: p.compression,
+        chunk_rows,
+        shard_rows,
+    })
+}
+
+fn upload(
+    store: &Arc<dyn Store>,
+    prefix: &str,
+    data: &SegmentData<'_>,
+    control: &WriteControl,
+) -> Result<segment::Written, Failure> {
+    let runtime = ::storage::runtime("s3vector upload", UPLOAD_THREADS).map_err(|error| {
+        Failure::new(FailureKind::Io, format!("could not start threads: {error}"))
+    })?;
+    let written = runtime.block_on(segment::write(store, prefix, data, control));
+    runtime.shutdown_background();
+    written.map_err(|error| match Failure::from(error) {
+        failure if failure.kind == FailureKind::Cancelled => cancelled(),
+        failure => failure,
+    })
+}

@@ -1,0 +1,163 @@
+//! One segment in a scan: its graph in shared memory, the search on it, and which of its entries
+//! vacuum has removed.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use hnsw::Searcher;
+use pgrx::pg_sys;
+use rabitq::{FACTORS, Query};
+use segment::ResidentView;
+use uuid::Uuid;
+
+use super::codes::{Codes, QueryScorer};
+use super::rerank::{Candidate, RowId};
+use crate::pages::manifest::SegmentEntry;
+use crate::pages::meta::Meta;
+use crate::pages::tombstones::{self, Bitmap};
+use crate::shared::graphs::Graph;
+
+/// Searchers kept for the next scan, with the memory they have allocated.
+const IDLE_SEARCHERS: usize = 16;
+
+thread_local! {
+    static SEARCHERS: RefCell<Vec<Searcher>> = const { RefCell::new(Vec::new()) };
+    static TOMBSTONES: RefCell<HashMap<Uuid, Tombstones>> = RefCell::default();
+}
+
+/// A segment's tombstones as of an epoch of the meta page.
+struct Tombstones {
+    epoch: u32,
+    bitmap: Rc<Bitmap>,
+}
+
+/// A segment being searched.
+pub struct Segment {
+    index_uuid: Uuid,
+    segment_uuid: Uuid,
+    graph: Rc<Graph>,
+    dead: Option<Rc<Bitmap>>,
+    query: Option<Query>,
+    searcher: Searcher,
+    /// Candidates of the searcher that have been handed out.
+    taken: usize,
+    started: bool,
+}
+
+impl Segment {
+    /// Opens a segment of the manifest; waits for its graph to be loaded when it is not in
+    /// memory.
+    pub fn open(index: pg_sys::Relation, meta: &Meta, entry: &SegmentEntry) -> Self {
+        Self {
+            index_uuid: entry.index_uuid,
+            segment_uuid: entry.segment_uuid,
+            graph: Graph::obtain(entry.index_uuid, entry.segment_uuid),
+            dead: dead_entries(index, meta, entry),
+            query: None,
+            searcher: SEARCHERS.with_borrow_mut(Vec::pop).unwrap_or_default(),
+            taken: 0,
+            started: false,
+        }
+    }
+
+    /// Prepares the search for a query.
+    pub fn aim(&mut self, query: &[f32]) {
+        self.query = Some(self.graph.quantizer().query(query));
+        self.started = false;
+        self.taken = 0;
+    }
+
+    /// The folder of the index and the segment.
+    pub fn name(&self) -> (Uuid, Uuid) {
+        (self.index_uuid, self.segment_uuid)
+    }
+
+    /// The arrays in memory.
+    pub fn view(&self) -> &ResidentView<'_> {
+        self.graph.view()
+    }
+
+    /// Searches for up to `more` candidates not returned before; `number` is the segment's in
+    /// the scan. None are left when the result is empty.
+    pub fn search(&mut self, number: u32, more: usize) -> Vec<Candidate> {
+        let Some(query) = &self.query else { return Vec::new() };
+        let view = self.graph.view();
+        let rows = Codes { codes: view.codes(), factors: view.factors() };
+        let mut scorer = QueryScorer { query, rows };
+        let (graph, code_bytes) = (view.graph(), view.code_bytes());
+        let mut found = Vec::new();
+        // Rows vacuum has emptied are no candidates; go on while only such are found.
+        while found.is_empty() && !(self.started && self.searcher.exhausted()) {
+            if self.started {
+                self.searcher.resume(&graph, &mut scorer, more);
+            } else {
+                self.searcher.start(&graph, &mut scorer, more);
+                self.started = true;
+            }
+            let new = &self.searcher.candidates()[self.taken..];
+            self.taken += new.len();
+            found.extend(new.iter().filter(|found| self.is_live(found.row)).map(|found| {
+                let row = found.row as usize;
+                let code = &rows.codes[row * code_bytes..][..code_bytes];
+                let bounds = query.bounds(code, &rows.factors[row * FACTORS..][..FACTORS]);
+                Candidate {
+                    id: RowId { segment: number, row: found.row },
+                    lower: bounds.lower,
+                    upper: bounds.upper,
+                }
+            }));
+        }
+        found
+    }
+
+    /// Adds the tids of a row that vacuum has not removed.
+    pub fn live_tids(&self, row: u32, tids: &mut Vec<u64>) {
+        let view = self.graph.view();
+        let first = view.tid_offsets()[row as usize] as usize;
+        let all = view.tids(row as usize).iter().enumerate();
+        tids.extend(all.filter(|(at, _)| !self.is_dead(first + at)).map(|(_, &tid)| tid));
+    }
+
+    fn is_live(&self, row: u32) -> bool {
+        self.dead.is_none() || {
+            let offsets = self.graph.view().tid_offsets();
+            let entries = offsets[row as usize] as usize..offsets[row as usize + 1] as usize;
+            entries.into_iter().any(|entry| !self.is_dead(entry))
+        }
+    }
+
+    fn is_dead(&self, entry: usize) -> bool {
+        self.dead.as_ref().is_some_and(|dead| dead.get(entry))
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        let searcher = std::mem::take(&mut self.searcher);
+        SEARCHERS.with_borrow_mut(|idle| {
+            if idle.len() < IDLE_SEARCHERS {
+                idle.push(searcher);
+            }
+        });
+    }
+}
+
+/// The removed entries of a segment, from this process's copy while it is current; `None` when
+/// there are none.
+fn dead_entries(index: pg_sys::Relation, meta: &Meta, entry: &SegmentEntry) -> Option<Rc<Bitmap>> {
+    if meta.tombstone_epoch == 0 {
+        return None;
+    }
+    let known = TOMBSTONES.with_borrow(|known| {
+        let known = known.get(&entry.segment_uuid)?;
+        (known.epoch == meta.tombstone_epoch).then(|| Rc::clone(&known.bitmap))
+    });
+    let bitmap = known.unwrap_or_else(|| {
+        let bitmap = Rc::new(tombstones::read(index, entry.tombstones, entry.entries));
+        let copy = Tombstones { epoch: meta.tombstone_epoch, bitmap: Rc::clone(&bitmap) };
+        TOMBSTONES.with_borrow_mut(|known| known.insert(entry.segment_uuid, copy));
+        bitmap
+    });
+    (!bitmap.is_empty()).then_some(bitmap)
+}

@@ -1,0 +1,64 @@
+//! What a scan did: for `s3vector_last_scan()` and for the cumulative counters.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::shared::counters;
+
+/// Counts of one scan.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ScanStatistics {
+    /// Segments searched.
+    pub segments: u32,
+    /// Rows the graph searches returned.
+    pub candidates: u32,
+    /// Rows whose exact distance was looked up, in the cache or in storage.
+    pub reranked: u32,
+    /// Of those, rows found in the payload cache.
+    pub cache_hits: u32,
+    /// Inner chunks read from storage.
+    pub chunks_fetched: u32,
+    /// Requests made to storage.
+    pub requests: u32,
+    /// Bytes received from storage.
+    pub bytes: u64,
+    /// Times the scan waited for storage.
+    pub waves: u32,
+    /// Rows of the delta compared.
+    pub delta_rows: u32,
+    /// Rows left out because they turned out nearer than one already handed out.
+    pub dropped: u32,
+    /// Time spent searching graphs and the delta.
+    pub search: Duration,
+    /// Time spent waiting for storage.
+    pub fetch: Duration,
+}
+
+thread_local! {
+    static LAST: Cell<Option<ScanStatistics>> = const { Cell::new(None) };
+}
+
+impl ScanStatistics {
+    /// Makes these the counts of this process's last scan.
+    pub fn publish(&self) {
+        LAST.set(Some(*self));
+    }
+
+    /// Adds what was looked up since `before` to the server's totals.
+    pub fn count_lookups(&self, before: &Self) {
+        if let Some(counters) = counters::get() {
+            let hits = u64::from(self.cache_hits - before.cache_hits);
+            let looked_up = u64::from(self.reranked - before.reranked);
+            counters.cache_hits.fetch_add(hits, Ordering::Relaxed);
+            if looked_up > hits {
+                counters.cache_misses.fetch_add(looked_up - hits, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// The counts of this process's last scan.
+pub fn last() -> Option<ScanStatistics> {
+    LAST.get()
+}

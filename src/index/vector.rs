@@ -1,0 +1,85 @@
+//! pgvector's `vector` values, as they arrive from the executor.
+
+use distance::{Metric, Payload};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::errors::raise;
+use crate::pages::meta::Parameters;
+
+/// Largest magnitude a half-precision payload can hold.
+const MAX_FLOAT16: f32 = 65_504.0;
+
+/// pgvector's stored form: a varlena of this header and `dimensions` float4s.
+#[repr(C)]
+struct Header {
+    length: i32,
+    dimensions: i16,
+    unused: i16,
+}
+
+/// A detoasted vector value. Frees the detoasted copy, if one had to be made, when dropped.
+pub struct Vector {
+    original: *mut pg_sys::varlena,
+    plain: *mut pg_sys::varlena,
+}
+
+impl Vector {
+    /// Detoasts a value.
+    ///
+    /// # Safety
+    /// `datum` is a non-null value of pgvector's type `vector` that outlives the result.
+    pub unsafe fn new(datum: pg_sys::Datum) -> Self {
+        let original = datum.cast_mut_ptr::<pg_sys::varlena>();
+        // SAFETY: by the contract.
+        Self { original, plain: unsafe { pg_sys::pg_detoast_datum(original) } }
+    }
+
+    /// The elements.
+    pub fn as_slice(&self) -> &[f32] {
+        // SAFETY: a plain `vector` starts with the header and holds as many elements as it says.
+        unsafe {
+            let header = self.plain.cast::<Header>();
+            let elements = header.add(1).cast::<f32>();
+            std::slice::from_raw_parts(elements, (*header).dimensions.max(0) as usize)
+        }
+    }
+}
+
+impl Drop for Vector {
+    fn drop(&mut self) {
+        if self.plain != self.original && !std::thread::panicking() {
+            // SAFETY: a copy made by detoasting belongs to us.
+            unsafe { pg_sys::pfree(self.plain.cast()) };
+        }
+    }
+}
+
+/// Raises an error unless a vector has as many elements as the index.
+pub fn check_dimensions(vector: &[f32], dimensions: usize) {
+    if vector.len() != dimensions {
+        raise(
+            PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+            format!("different vector dimensions {} and {dimensions}", vector.len()),
+            "",
+            "",
+        );
+    }
+}
+
+/// Whether a vector gets an entry: under cosine a zero vector has no direction and none.
+/// Raises an error for what the index cannot hold.
+pub fn is_indexable(vector: &[f32], parameters: &Parameters) -> bool {
+    check_dimensions(vector, parameters.dimensions);
+    if parameters.payload == Payload::Float16
+        && let Some(large) = vector.iter().find(|element| element.abs() > MAX_FLOAT16)
+    {
+        raise(
+            PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+            format!("{large} is out of range for an index with payload = float16"),
+            format!("Half precision holds magnitudes up to {MAX_FLOAT16}."),
+            "Create the index with payload = float32.",
+        );
+    }
+    parameters.metric != Metric::Cosine || vector.iter().any(|&element| element != 0.0)
+}

@@ -1,0 +1,436 @@
+//! The registry: which segments' graphs are in shared memory, and which are wanted.
+//!
+//! A slot goes `free → requested → loading → ready`, or to `failed`, from where the next request
+//! tries again. Backends request and wait; the storage worker loads. Slots change under one lock,
+//! except that readers check a slot's generation without it: a generation never comes back, so a
+//! mapping made under it stays usable exactly as long as the number stands.
+
+use std::cell::UnsafeCell;
+use std::ptr;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use pgrx::pg_sys;
+use uuid::Uuid;
+
+use super::counters;
+use super::lock::{Held, Lock};
+use super::text::StoredFailure;
+use crate::errors::{Failure, FailureKind};
+
+/// Graphs that can be in memory at once, over all indexes of the server.
+pub const SLOTS: usize = 1024;
+
+/// How often a waiting backend looks whether the worker is still there, in milliseconds.
+const WAIT_MS: i64 = 200;
+/// How long a backend waits for a worker that is not running, in milliseconds.
+const WORKER_GRACE_MS: i64 = 5_000;
+
+/// What is being done with a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum State {
+    /// Names nothing.
+    #[default]
+    Free = 0,
+    /// A backend wants the segment.
+    Requested = 1,
+    /// The worker is reading it.
+    Loading = 2,
+    /// It can be mapped.
+    Ready = 3,
+    /// The last attempt failed.
+    Failed = 4,
+}
+
+impl State {
+    /// The name views show.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Requested => "requested",
+            Self::Loading => "loading",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[repr(C)]
+struct Slot {
+    generation: AtomicU64,
+    last_used: AtomicI64,
+    condition: UnsafeCell<pg_sys::ConditionVariable>,
+    guarded: UnsafeCell<Guarded>,
+}
+
+/// What only changes under the registry's lock.
+#[repr(C)]
+struct Guarded {
+    index_uuid: [u8; 16],
+    segment_uuid: [u8; 16],
+    bytes: u64,
+    state: State,
+    handle: pg_sys::dsm_handle,
+    failure: StoredFailure,
+}
+
+#[repr(C)]
+struct Shared {
+    slots: [Slot; SLOTS],
+}
+
+static mut SHARED: *mut Shared = ptr::null_mut();
+static mut LOCK: Option<Lock> = None;
+
+/// A slot as views and callers see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Number of the slot.
+    pub slot: usize,
+    /// Changes whenever the slot is given another content.
+    pub generation: u64,
+    /// Folder of the index.
+    pub index_uuid: Uuid,
+    /// The segment.
+    pub segment_uuid: Uuid,
+    /// What is being done with it.
+    pub state: State,
+    /// Bytes of shared memory, when ready.
+    pub bytes: u64,
+    /// The memory, when ready.
+    pub handle: pg_sys::dsm_handle,
+}
+
+/// Bytes of shared memory needed.
+pub fn size() -> usize {
+    size_of::<Shared>()
+}
+
+/// Takes the memory into use.
+///
+/// # Safety
+/// Only in the postmaster's startup hook; `area` is [`size`] bytes, zero when new.
+pub unsafe fn attach(area: *mut u8, lock: Lock) {
+    // SAFETY: by the contract; all zeroes is a valid `Shared` of free slots.
+    unsafe {
+        SHARED = area.cast();
+        LOCK = Some(lock);
+        for slot in &(*SHARED).slots {
+            pg_sys::ConditionVariableInit(slot.condition.get());
+        }
+    }
+}
+
+/// Whether the library was preloaded.
+pub fn attached() -> bool {
+    // SAFETY: set once before processes are forked.
+    unsafe { !SHARED.is_null() }
+}
+
+fn shared() -> &'static Shared {
+    super::require();
+    // SAFETY: `require` has checked that the pointer is set.
+    unsafe { &*SHARED }
+}
+
+/// The guarded part of all slots, for as long as the registry's lock is held.
+struct Access {
+    shared: &'static Shared,
+    exclusive: bool,
+    _held: Held,
+}
+
+impl Access {
+    fn share() -> Self {
+        let shared = shared();
+        Self { shared, exclusive: false, _held: lock().share() }
+    }
+
+    fn exclusive() -> Self {
+        let shared = shared();
+        Self { shared, exclusive: true, _held: lock().exclusive() }
+    }
+
+    fn get(&self, slot: usize) -> &Guarded {
+        // SAFETY: the lock is held, and only `get_mut`, which borrows `self` alone, writes.
+        unsafe { &*self.shared.slots[slot].guarded.get() }
+    }
+
+    fn get_mut(&mut self, slot: usize) -> &mut Guarded {
+        assert!(self.exclusive, "registry changed under a share lock");
+        // SAFETY: the lock is held exclusively, and `self` is borrowed alone.
+        unsafe { &mut *self.shared.slots[slot].guarded.get() }
+    }
+
+    fn entry(&self, slot: usize) -> Entry {
+        let guarded = self.get(slot);
+        Entry {
+            slot,
+            generation: self.shared.slots[slot].generation.load(Ordering::Acquire),
+            index_uuid: Uuid::from_bytes(guarded.index_uuid),
+            segment_uuid: Uuid::from_bytes(guarded.segment_uuid),
+            state: guarded.state,
+            bytes: guarded.bytes,
+            handle: guarded.handle,
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        (0..SLOTS).map(|slot| self.entry(slot)).filter(|entry| entry.state != State::Free)
+    }
+
+    fn find(&self, segment: Uuid) -> Option<usize> {
+        (0..SLOTS).find(|&slot| {
+            let guarded = self.get(slot);
+            guarded.state != State::Free && guarded.segment_uuid == *segment.as_bytes()
+        })
+    }
+
+    /// Gives a slot another content: mappings made under the old generation become stale.
+    fn renew(&mut self, slot: usize) {
+        self.shared.slots[slot].generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Frees a slot and, when it held a graph, the memory as soon as nobody maps it any more.
+    fn release(&mut self, slot: usize) {
+        self.renew(slot);
+        let guarded = self.get_mut(slot);
+        let held = (guarded.state == State::Ready).then_some(guarded.handle);
+        guarded.state = State::Free;
+        guarded.bytes = 0;
+        if let Some(handle) = held {
+            // SAFETY: the segment was pinned when it became ready, and is unpinned once.
+            unsafe { pg_sys::dsm_unpin_segment(handle) };
+        }
+    }
+
+    /// The ready slot used longest ago.
+    fn least_recently_used(&self) -> Option<usize> {
+        (0..SLOTS)
+            .filter(|&slot| self.get(slot).state == State::Ready)
+            .min_by_key(|&slot| self.shared.slots[slot].last_used.load(Ordering::Relaxed))
+    }
+
+    fn wake_waiters(&self, slot: usize) {
+        // SAFETY: initialised at server start; the slot's memory lives as long as the server.
+        unsafe { pg_sys::ConditionVariableBroadcast(self.shared.slots[slot].condition.get()) };
+    }
+}
+
+fn lock() -> Lock {
+    // SAFETY: set together with SHARED, before processes are forked.
+    match unsafe { LOCK } {
+        Some(lock) => lock,
+        None => unreachable!("the registry's lock is set with its memory"),
+    }
+}
+
+/// Whether a mapping made under `generation` is still the slot's.
+pub fn is_current(slot: usize, generation: u64) -> bool {
+    shared().slots[slot].generation.load(Ordering::Acquire) == generation
+}
+
+/// Notes that a graph was used now: who is dropped first when memory is short.
+pub fn touch(slot: usize) {
+    // SAFETY: reads a variable of this process.
+    let now = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
+    shared().slots[slot].last_used.store(now, Ordering::Relaxed);
+}
+
+/// Every slot in use.
+pub fn entries() -> Vec<Entry> {
+    Access::share().entries().collect()
+}
+
+/// The entry of a segment whose graph is in memory; has it loaded and waits when it is not.
+/// Raises the error that kept it from being loaded.
+pub fn obtain(index_uuid: Uuid, segment_uuid: Uuid) -> Entry {
+    let (slot, mut entry) = request(index_uuid, segment_uuid);
+    let mut idle_ms = 0;
+    loop {
+        match entry.state {
+            State::Ready => {
+                cancel_sleep();
+                return entry;
+            }
+            State::Failed => {
+                cancel_sleep();
+                let failure = Access::share().get(slot).failure.get();
+                failure.raise()
+            }
+            State::Requested | State::Loading if entry.segment_uuid == segment_uuid => {}
+            // Somebody else got the slot meanwhile: ask again.
+            _ => {
+                cancel_sleep();
+                return obtain(index_uuid, segment_uuid);
+            }
+        }
+        idle_ms = if worker_runs() { 0 } else { idle_ms + WAIT_MS };
+        if idle_ms > WORKER_GRACE_MS {
+            cancel_sleep();
+            no_worker();
+        }
+        let condition = shared().slots[slot].condition.get();
+        // SAFETY: initialised at server start. Interrupts are served while sleeping.
+        unsafe {
+            pg_sys::ConditionVariableTimedSleep(condition, WAIT_MS as _, pg_sys::PG_WAIT_EXTENSION)
+        };
+        entry = Access::share().entry(slot);
+    }
+}
+
+fn cancel_sleep() {
+    // SAFETY: always allowed; without a prepared sleep it does nothing.
+    unsafe { pg_sys::ConditionVariableCancelSleep() };
+}
+
+fn request(index_uuid: Uuid, segment_uuid: Uuid) -> (usize, Entry) {
+    let access = Access::share();
+    if let Some(slot) = access.find(segment_uuid) {
+        let entry = access.entry(slot);
+        if entry.state != State::Failed {
+            return (slot, entry);
+        }
+    }
+    drop(access);
+
+    let mut access = Access::exclusive();
+    let slot = match access.find(segment_uuid) {
+        Some(slot) => slot,
+        None => {
+            let slot = unused_slot(&mut access);
+            access.renew(slot);
+            slot
+        }
+    };
+    let guarded = access.get_mut(slot);
+    if matches!(guarded.state, State::Free | State::Failed) {
+        guarded.index_uuid = index_uuid.into_bytes();
+        guarded.segment_uuid = segment_uuid.into_bytes();
+        guarded.state = State::Requested;
+    }
+    let entry = access.entry(slot);
+    drop(access);
+    if let Some(counters) = counters::get() {
+        counters.wake_worker();
+    }
+    (slot, entry)
+}
+
+/// A free slot; failing that the slot of a failed load, then of the graph used longest ago.
+fn unused_slot(access: &mut Access) -> usize {
+    let by_state =
+        |access: &Access, state| (0..SLOTS).find(|&slot| access.get(slot).state == state);
+    let slot = by_state(access, State::Free)
+        .or_else(|| by_state(access, State::Failed))
+        .or_else(|| access.least_recently_used());
+    match slot {
+        Some(slot) => {
+            access.release(slot);
+            slot
+        }
+        None => Failure::new(FailureKind::Memory, "too many segments are being loaded at once")
+            .detail(format!("At most {SLOTS} segments can be in memory."))
+            .raise(),
+    }
+}
+
+/// Whether a storage worker is running.
+pub fn worker_runs() -> bool {
+    counters::get().is_some_and(|counters| counters.worker_pid.load(Ordering::Acquire) != 0)
+}
+
+/// Raises the error for a worker that does not come back.
+pub fn no_worker() -> ! {
+    Failure::new(FailureKind::Unreachable, "the s3vector storage worker is not running")
+        .hint("See the server log for why it stopped; max_worker_processes must leave room for it.")
+        .raise()
+}
+
+/// A segment the worker shall load.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Where the result belongs.
+    pub slot: usize,
+    /// Folder of the index.
+    pub index_uuid: Uuid,
+    /// The segment.
+    pub segment_uuid: Uuid,
+}
+
+/// Worker: takes over every request.
+pub fn take_requests() -> Vec<Request> {
+    let waiting = |entry: &Entry| entry.state == State::Requested;
+    if !Access::share().entries().any(|entry| waiting(&entry)) {
+        return Vec::new();
+    }
+    let mut access = Access::exclusive();
+    let found: Vec<Entry> = access.entries().filter(waiting).collect();
+    for entry in &found {
+        access.get_mut(entry.slot).state = State::Loading;
+    }
+    let request = |entry: Entry| Request {
+        slot: entry.slot,
+        index_uuid: entry.index_uuid,
+        segment_uuid: entry.segment_uuid,
+    };
+    found.into_iter().map(request).collect()
+}
+
+/// Worker: drops the least recently used graphs until `bytes` more fit into `budget`.
+pub fn make_room(bytes: u64, budget: u64) -> Result<(), Failure> {
+    if bytes > budget {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        return Err(Failure::new(
+            FailureKind::Memory,
+            "the graph of an index segment does not fit into s3vector.graph_memory",
+        )
+        .detail(format!("It takes {} MB of {} MB allowed.", mib(bytes), mib(budget)))
+        .hint(
+            "Increase s3vector.graph_memory, or create the index with fewer bits or a smaller m.",
+        ));
+    }
+    let mut access = Access::exclusive();
+    loop {
+        let used: u64 = access.entries().map(|entry| entry.bytes).sum();
+        if used + bytes <= budget {
+            return Ok(());
+        }
+        match access.least_recently_used() {
+            Some(slot) => access.release(slot),
+            // What is left is being loaded: let it finish and be evicted by the next one.
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Worker: a graph is in memory, in a pinned segment.
+pub fn finish(request: &Request, handle: pg_sys::dsm_handle, bytes: u64) {
+    touch(request.slot);
+    let mut access = Access::exclusive();
+    let guarded = access.get_mut(request.slot);
+    guarded.handle = handle;
+    guarded.bytes = bytes;
+    guarded.state = State::Ready;
+    access.wake_waiters(request.slot);
+}
+
+/// Worker: a graph could not be loaded.
+pub fn fail(request: &Request, failure: &Failure) {
+    let mut access = Access::exclusive();
+    let guarded = access.get_mut(request.slot);
+    guarded.failure.set(failure);
+    guarded.state = State::Failed;
+    access.wake_waiters(request.slot);
+}
+
+/// Worker: after a restart, what the last worker was loading is to be loaded again.
+pub fn restart_loads() {
+    let mut access = Access::exclusive();
+    for slot in 0..SLOTS {
+        let guarded = access.get_mut(slot);
+        if guarded.state == State::Loading {
+            guarded.state = State::Requested;
+        }
+    }
+}

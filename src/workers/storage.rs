@@ -1,0 +1,232 @@
+//! The storage worker: the one process that reads segments for queries.
+//!
+//! ```text
+//!   backends ──registry, fetch slots──▶ main thread ──spawn──▶ tokio tasks ──▶ object store
+//!       ▲                                    ▲                     │
+//!       └── answers, straight from a task ───┼─────────────────────┤
+//!                DSM, cache ◀── main thread ─┴── messages ─────────┘
+//! ```
+//!
+//! The main thread owns everything of PostgreSQL's: it sleeps on its latch, takes requests over,
+//! creates DSM segments and puts chunks into the payload cache. Tasks own everything that waits
+//! for storage; they see plain data and raw memory only.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use ::storage::StorageConfig;
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
+};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use tokio::runtime::Runtime;
+
+use super::engine::{Engine, Memory, Message, Outbox};
+use crate::errors::{Failure, FailureKind};
+use crate::settings;
+use crate::shared::payload_cache::{self, ChunkKey};
+use crate::shared::{counters, fetch_slots, registry};
+
+const NAME: &str = "s3vector storage worker";
+/// Threads that serve requests: they wait for the network and compute few distances.
+const THREADS: usize = 2;
+/// How long the main thread sleeps when nobody wakes it.
+const NAP: Duration = Duration::from_secs(10);
+/// How soon the postmaster starts a worker that has ended.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// Asks the postmaster to start the worker, on primaries and standbys alike.
+pub fn register() {
+    BackgroundWorkerBuilder::new(NAME)
+        .set_type(NAME)
+        .set_library("s3vector")
+        .set_function("s3vector_storage_worker")
+        .set_start_time(BgWorkerStartTime::ConsistentState)
+        .set_restart_time(Some(RESTART))
+        .enable_shmem_access(None)
+        .load();
+}
+
+/// Entry point of the process.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn s3vector_storage_worker(_argument: pg_sys::Datum) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    announce();
+    let mut worker = match Worker::start() {
+        Ok(worker) => worker,
+        Err(error) => pgrx::error!("could not start the s3vector storage worker: {error}"),
+    };
+    while BackgroundWorker::wait_latch(Some(NAP)) {
+        if BackgroundWorker::sighup_received() {
+            // SAFETY: the main thread of the process, outside any transaction.
+            unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+            worker.reconfigure();
+        }
+        worker.work();
+    }
+    // Tasks may still be waiting for storage: do not wait for them.
+    worker.runtime.shutdown_background();
+    // SAFETY: ends the process. A status other than 0 lets the postmaster start a new worker,
+    // unless it is shutting down itself.
+    unsafe { pg_sys::proc_exit(1) };
+}
+
+/// Makes the worker known to backends, and its end too.
+fn announce() {
+    let Some(counters) = counters::get() else { return };
+    // SAFETY: the main thread of this process; the callback lives as long as the library.
+    unsafe {
+        pg_sys::on_shmem_exit(Some(retire), pg_sys::Datum::from(0));
+        counters.worker_latch.store(pg_sys::MyLatch, Ordering::Release);
+        counters.worker_pid.store(pg_sys::MyProcPid, Ordering::Release);
+    }
+    registry::restart_loads();
+    counters.worker_starts.fetch_add(1, Ordering::AcqRel);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn retire(_code: i32, _argument: pg_sys::Datum) {
+    if let Some(counters) = counters::get() {
+        counters.worker_pid.store(0, Ordering::Release);
+    }
+}
+
+struct Worker {
+    runtime: Runtime,
+    engine: Arc<Engine>,
+    config: StorageConfig,
+    outbox: Outbox,
+    inbox: Receiver<Message>,
+}
+
+impl Worker {
+    fn start() -> std::io::Result<Self> {
+        let runtime = ::storage::runtime("s3vector io", THREADS)?;
+        let (sender, inbox) = mpsc::channel();
+        // SAFETY: this process's own latch.
+        let outbox = Outbox::new(sender, unsafe { pg_sys::MyLatch });
+        let config = settings::storage();
+        let engine = Arc::new(Engine::new(&config));
+        let worker = Self { runtime, engine, config, outbox, inbox };
+        worker.work();
+        Ok(worker)
+    }
+
+    /// Takes changed settings into use. Requests under way finish with the old ones.
+    fn reconfigure(&mut self) {
+        let config = settings::storage();
+        if config != self.config {
+            self.engine = Arc::new(Engine::new(&config));
+            self.config = config;
+        }
+    }
+
+    /// Does everything there is to do without waiting for storage.
+    fn work(&self) {
+        for request in registry::take_requests() {
+            let (engine, outbox) = (Arc::clone(&self.engine), self.outbox.clone());
+            self.runtime.spawn(async move { outbox.send(engine.measure(request).await) });
+        }
+        for request in fetch_slots::take_requests() {
+            let (engine, outbox) = (Arc::clone(&self.engine), self.outbox.clone());
+            self.runtime.spawn(engine.serve(request, outbox));
+        }
+        while let Ok(message) = self.inbox.try_recv() {
+            self.handle(message);
+        }
+    }
+
+    fn handle(&self, message: Message) {
+        match message {
+            Message::Measured { request, reader, bytes } => {
+                let room = registry::make_room(bytes as u64, settings::graph_memory());
+                match room.and_then(|()| create_memory(bytes)) {
+                    Ok(memory) => {
+                        let outbox = self.outbox.clone();
+                        let engine = Arc::clone(&self.engine);
+                        self.runtime.spawn(async move {
+                            outbox.send(engine.load(request, reader, memory).await)
+                        });
+                    }
+                    Err(failure) => fail(&request, &failure),
+                }
+            }
+            Message::Loaded { request, memory } => {
+                let bytes = memory.bytes() as u64;
+                // SAFETY: created by this process; from here on it lives without a mapping,
+                // until the registry unpins it.
+                let handle = unsafe {
+                    let handle = pg_sys::dsm_segment_handle(memory.segment());
+                    pg_sys::dsm_pin_segment(memory.segment());
+                    pg_sys::dsm_detach(memory.segment());
+                    handle
+                };
+                registry::finish(&request, handle, bytes);
+            }
+            Message::NotLoaded { request, memory, failure } => {
+                if let Some(memory) = memory {
+                    // SAFETY: created by this process, mapped by nobody else: detaching frees it.
+                    unsafe { pg_sys::dsm_detach(memory.segment()) };
+                }
+                fail(&request, &failure);
+            }
+            Message::Chunks { segment, chunks } => {
+                for (chunk, bytes) in chunks {
+                    payload_cache::insert(&ChunkKey { segment, chunk }, &bytes);
+                }
+            }
+            Message::Log(text) => {
+                if let Some(counters) = counters::get() {
+                    counters.set_last_error(&text);
+                }
+                pgrx::log!("s3vector: {text}");
+            }
+        }
+    }
+}
+
+fn fail(request: &registry::Request, failure: &Failure) {
+    if let Some(counters) = counters::get() {
+        counters.set_last_error(&failure.message);
+    }
+    pgrx::log!("s3vector: could not load segment {}: {}", request.segment_uuid, failure.message);
+    registry::fail(request, failure);
+}
+
+/// A DSM segment to load a graph into.
+fn create_memory(bytes: usize) -> Result<Memory, Failure> {
+    PgTryBuilder::new(|| {
+        // SAFETY: outside a transaction the segment belongs to the process; it is detached or
+        // pinned when the load ends.
+        unsafe {
+            let segment = pg_sys::dsm_create(bytes, 0);
+            let address = pg_sys::dsm_segment_address(segment);
+            Ok(Memory::new(segment, address.cast(), bytes))
+        }
+    })
+    .catch_others(|error| {
+        // SAFETY: outside a transaction nobody else releases what the failed call may hold.
+        unsafe { pg_sys::LWLockReleaseAll() };
+        let cause = match &error {
+            pg_sys::panic::CaughtError::PostgresError(report)
+            | pg_sys::panic::CaughtError::ErrorReport(report)
+            | pg_sys::panic::CaughtError::RustPanic { ereport: report, .. } => {
+                report.message().to_owned()
+            }
+        };
+        Err(Failure::new(
+            FailureKind::Memory,
+            "could not get shared memory for the graph of an index segment",
+        )
+        .detail(format!("{} MB were asked for: {cause}.", bytes.div_ceil(1 << 20)))
+        .hint(
+            "Enlarge the shared memory file system (/dev/shm; in a container its --shm-size), or \
+             create the index with fewer bits or a smaller m.",
+        ))
+    })
+    .execute()
+}

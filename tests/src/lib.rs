@@ -1,0 +1,36 @@
+//! What the cluster tests stand on: PostgreSQL clusters and S3 servers of their own, started for a
+//! test and gone after it, and the truth that answers are compared with.
+//!
+//! ```text
+//!   a test ──▶ Cluster ──▶ postgres (a child process, private socket)
+//!     │          └── storage settings ──▶ Garage (a child process, loopback)
+//!     ├──▶ Items: seeded vectors, loaded into a table ──▶ exact neighbours, recall
+//!     └──▶ python: checks by zarr-python
+//! ```
+//!
+//! Nothing here links the extension: tests see what a client sees. Helpers panic instead of
+//! returning errors, because a test that cannot be set up has failed; a cluster that is dropped
+//! while its test panics prints the end of its server log.
+//!
+//! - [`tools`]: where PostgreSQL, Garage and Python are (`make test` says).
+//! - [`cluster`]: a PostgreSQL cluster. [`process`]: the child processes below it.
+//! - [`garage`]: an S3 server.
+//! - [`items`]: vectors, their table, exact answers and recall.
+//! - [`answers`]: asking an index and checking what every answer must fulfil.
+//! - [`errors`]: what a failed statement reported.
+//! - [`python`]: checks that need zarr-python.
+//! - [`wait`]: waiting for something that happens elsewhere.
+
+pub mod answers;
+pub mod cluster;
+pub mod errors;
+pub mod garage;
+pub mod items;
+pub mod process;
+pub mod python;
+pub mod tools;
+pub mod wait;
+
+pub use cluster::Cluster;
+pub use garage::Garage;
+pub use items::{Items, Metric};

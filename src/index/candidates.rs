@@ -86,6 +86,7 @@ impl Segment {
         let rows = Codes { codes: view.codes(), factors: view.factors() };
         let mut scorer = QueryScorer { query, rows };
         let (graph, code_bytes) = (view.graph(), view.code_bytes());
+        let more = more.min(view.rows());
         let mut found = Vec::new();
         // Rows vacuum has emptied are no candidates; go on while only such are found.
         while found.is_empty() && !(self.started && self.searcher.exhausted()) {

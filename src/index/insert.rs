@@ -9,6 +9,7 @@ use crate::pages::meta::Meta;
 
 /// Adds one heap tuple to the index.
 #[pg_guard]
+#[expect(clippy::too_many_arguments, reason = "the signature is PostgreSQL's")]
 pub unsafe extern "C-unwind" fn aminsert(
     index: pg_sys::Relation,
     values: *mut pg_sys::Datum,

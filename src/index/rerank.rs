@@ -6,8 +6,10 @@
 //! whose lower bound is not above the `want`th smallest upper bound. One fetch then decides them
 //! all.
 //!
-//! Bounds hold with a probability, not certainly. A row that turns out nearer than one already
-//! handed out is dropped and counted, because the order promised is strict (invariant 5).
+//! Bounds hold with a probability, not certainly. So what a fetch was planned to settle is handed
+//! out after it without asking again: one fetch for `want` rows, always. And a row that turns out
+//! nearer than one already handed out is dropped and counted, because the order promised is strict
+//! (invariant 5).
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -83,6 +85,8 @@ pub struct Rerank {
     settled: BinaryHeap<Reverse<Settled>>,
     wave: Vec<RowId>,
     uppers: Vec<f64>,
+    /// Rows the last wave settled that are still to be handed out.
+    credit: usize,
     last: Option<f64>,
     dropped: u64,
 }
@@ -93,12 +97,14 @@ impl Rerank {
         self.pending.clear();
         self.settled.clear();
         self.wave.clear();
+        self.credit = 0;
         self.last = None;
         self.dropped = 0;
     }
 
     /// Adds candidates, none of which was added before.
     pub fn add(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
+        self.credit = 0;
         self.pending.extend(candidates);
         self.pending.sort_unstable_by(|a, b| b.lower.total_cmp(&a.lower));
     }
@@ -122,8 +128,11 @@ impl Rerank {
         let nearest = self.settled.peek().map(|Reverse(row)| *row);
         match (nearest, self.pending.last()) {
             (None, None) => Step::Empty,
-            (Some(row), pending) if pending.is_none_or(|next| row.distance <= next.lower) => {
+            (Some(row), pending)
+                if self.credit > 0 || pending.is_none_or(|next| row.distance <= next.lower) =>
+            {
                 self.settled.pop();
+                self.credit = self.credit.saturating_sub(1);
                 self.last = Some(row.distance);
                 Step::Emit(row)
             }
@@ -158,6 +167,7 @@ impl Rerank {
 
     /// Moves the rows that can be among the next `want` from pending to the wave.
     fn plan(&mut self, want: usize) {
+        self.credit = want;
         self.uppers.clear();
         self.uppers.extend(self.pending.iter().map(|candidate| candidate.upper));
         self.uppers.extend(self.settled.iter().map(|Reverse(row)| row.distance));
@@ -226,6 +236,24 @@ mod tests {
         }
         assert_eq!(waves, 1);
         assert_eq!(rows, (0..10).map(f64::from).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn wrong_bounds_do_not_cause_a_second_wave() {
+        // Both rows of the wave are far beyond what their bounds said.
+        let truth = [5.0, 6.0, 3.5];
+        let mut rerank = Rerank::default();
+        rerank.add([candidate(0, 0.9, 1.1), candidate(1, 1.9, 2.1), candidate(2, 3.0, 4.0)]);
+        assert_eq!(rerank.next(2), Step::Fetch);
+        assert_eq!(rerank.wave().len(), 2);
+        rerank.settle(&[truth[0], truth[1]]);
+        let mut emitted = Vec::new();
+        for _ in 0..2 {
+            if let Step::Emit(row) = rerank.next(2) {
+                emitted.push(row.distance);
+            }
+        }
+        assert_eq!(emitted, [5.0, 6.0]);
     }
 
     #[test]

@@ -25,6 +25,9 @@ use crate::pages::meta::Meta;
 use crate::pages::{delta, manifest};
 use crate::{settings, shared};
 
+/// Most candidates a first search keeps because of a large LIMIT; the rest comes as it is needed.
+const MAX_FIRST_EF: usize = 1000;
+
 /// Starts a scan.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn ambeginscan(
@@ -183,8 +186,9 @@ impl Scan {
             query.has_order().then_some(query)
         });
         self.recheck = parameters.payload == Payload::Float16 && self.query.is_some();
-        self.ef = settings::ef_search().max(self.wanted.unwrap_or(0));
-        self.allowance = self.wanted.unwrap_or(0).max(self.ef / 2);
+        let wanted = self.wanted.unwrap_or(0).min(MAX_FIRST_EF);
+        self.ef = settings::ef_search().max(wanted);
+        self.allowance = wanted.max(self.ef / 2);
 
         let started = Instant::now();
         self.segments = manifest::read(index, &meta)

@@ -51,9 +51,16 @@ fn word(number: u64, phase: Phase) -> u64 {
     number << PHASE_BITS | phase as u64
 }
 
-#[repr(C)]
+/// A slot in use: its state word, which lies with those of all other slots so that the worker can
+/// look through them quickly, and the rest.
+#[derive(Clone, Copy)]
 struct Slot {
-    state: AtomicU64,
+    state: &'static AtomicU64,
+    body: &'static Body,
+}
+
+#[repr(C)]
+struct Body {
     latch: AtomicPtr<pg_sys::Latch>,
     request: UnsafeCell<StoredRequest>,
     answer: UnsafeCell<StoredAnswer>,
@@ -121,39 +128,40 @@ pub struct Fetched {
     pub bytes: u64,
 }
 
-static mut SLOTS: *mut Slot = ptr::null_mut();
+static mut STATES: *mut AtomicU64 = ptr::null_mut();
+static mut BODIES: *mut Body = ptr::null_mut();
 
 fn count() -> usize {
     // SAFETY: fixed before shared memory is requested.
     unsafe { pg_sys::MaxBackends as usize }
 }
 
+fn states_size() -> usize {
+    (count() * size_of::<AtomicU64>()).next_multiple_of(64)
+}
+
 /// Bytes of shared memory needed. Most of it is never touched and so never resident.
 pub fn size() -> usize {
-    count() * size_of::<Slot>()
+    states_size() + count() * size_of::<Body>()
 }
 
 /// Takes the memory into use.
 ///
 /// # Safety
-/// Only in the postmaster's startup hook; `area` is [`size`] bytes.
+/// Only in the postmaster's startup hook; `area` is [`size`] bytes, zero when new.
 pub unsafe fn attach(area: *mut u8) {
-    // SAFETY: by the contract.
+    // SAFETY: by the contract; all zeroes are idle slots.
     unsafe {
-        SLOTS = area.cast();
-        for number in 0..count() {
-            let slot = SLOTS.add(number);
-            (*slot).state.store(0, Ordering::Relaxed);
-            (*slot).latch.store(ptr::null_mut(), Ordering::Relaxed);
-        }
+        STATES = area.cast();
+        BODIES = area.add(states_size()).cast();
     }
 }
 
-fn slot(number: usize) -> &'static Slot {
+fn slot(number: usize) -> Slot {
     super::require();
     assert!(number < count(), "no fetch slot {number}");
-    // SAFETY: `require` has checked the pointer; the number is in range.
-    unsafe { &*SLOTS.add(number) }
+    // SAFETY: `require` has checked that the pointers are set; the number is in range.
+    unsafe { Slot { state: &*STATES.add(number), body: &*BODIES.add(number) } }
 }
 
 /// Backend: fetches rows through the worker and returns their distances, in the order asked.
@@ -170,14 +178,14 @@ pub fn fetch(
     // SAFETY: set for every backend; the latch is this process's own.
     let (own, latch) = unsafe { (pg_sys::MyProcNumber as usize, pg_sys::MyLatch) };
     let slot = slot(own);
-    slot.latch.store(latch, Ordering::Release);
+    slot.body.latch.store(latch, Ordering::Release);
     let started = Instant::now();
     loop {
         let starts = worker_starts();
         let number = begin(slot);
         // SAFETY: the phase is idle: neither the worker nor a thread of it looks at the slot.
         unsafe {
-            (*slot.request.get()).fill(metric, query, segments, rows, timeout);
+            (*slot.body.request.get()).fill(metric, query, segments, rows, timeout);
         }
         let abandon = Abandon { slot, number };
         slot.state.store(word(number, Phase::Requested), Ordering::Release);
@@ -186,7 +194,7 @@ pub fn fetch(
         }
         if await_answer(slot, number, starts, started, timeout) {
             // SAFETY: the phase is answered: the writer has let go of the answer.
-            let answer = unsafe { &*slot.answer.get() };
+            let answer = unsafe { &*slot.body.answer.get() };
             if answer.ok == 0 {
                 answer.failure.get().raise();
             }
@@ -204,7 +212,7 @@ pub fn fetch(
 }
 
 /// Gives the slot the next number and waits out a thread that is still writing an old answer.
-fn begin(slot: &Slot) -> u64 {
+fn begin(slot: Slot) -> u64 {
     loop {
         let old = slot.state.load(Ordering::Acquire);
         let number = (old >> PHASE_BITS) + 1;
@@ -228,13 +236,7 @@ fn begin(slot: &Slot) -> u64 {
 }
 
 /// Sleeps until the answer is there (true) or the worker has been restarted (false).
-fn await_answer(
-    slot: &Slot,
-    number: u64,
-    starts: u64,
-    started: Instant,
-    timeout: Duration,
-) -> bool {
+fn await_answer(slot: Slot, number: u64, starts: u64, started: Instant, timeout: Duration) -> bool {
     let mut idle_since = None;
     loop {
         if slot.state.load(Ordering::Acquire) == word(number, Phase::Answered) {
@@ -265,7 +267,7 @@ fn worker_starts() -> u64 {
 
 /// Gives a request up, unless it was answered, when the backend leaves for whatever reason.
 struct Abandon {
-    slot: &'static Slot,
+    slot: Slot,
     number: u64,
 }
 
@@ -336,7 +338,7 @@ pub fn take_requests() -> Vec<Request> {
         }
         // SAFETY: in this phase the backend only waits; should it give up while the copy is
         // made, the exchange below fails and the copy is thrown away.
-        let copy = unsafe { (*slot.request.get()).take(number, request) };
+        let copy = unsafe { (*slot.body.request.get()).take(number, request) };
         let serving = word(request, Phase::Serving);
         if slot.state.compare_exchange(state, serving, Ordering::AcqRel, Ordering::Acquire).is_ok()
         {
@@ -349,15 +351,16 @@ pub fn take_requests() -> Vec<Request> {
 /// Worker, from any thread: answers a request and wakes its backend. An answer to a request that
 /// was given up is dropped.
 pub fn answer(request: &Request, result: &Result<(Vec<f64>, Fetched), Failure>) {
-    // SAFETY: the slot's number came from `take_requests`.
-    let slot = unsafe { &*SLOTS.add(request.slot) };
+    // SAFETY: the number came from `take_requests`, which has been through `slot`.
+    let slot =
+        unsafe { Slot { state: &*STATES.add(request.slot), body: &*BODIES.add(request.slot) } };
     let serving = word(request.number, Phase::Serving);
     let writing = word(request.number, Phase::Writing);
     if slot.state.compare_exchange(serving, writing, Ordering::AcqRel, Ordering::Acquire).is_err() {
         return;
     }
     // SAFETY: in the phase `writing` this thread alone touches the answer.
-    let answer = unsafe { &mut *slot.answer.get() };
+    let answer = unsafe { &mut *slot.body.answer.get() };
     match result {
         Ok((distances, fetched)) => {
             answer.ok = 1;
@@ -371,7 +374,7 @@ pub fn answer(request: &Request, result: &Result<(Vec<f64>, Fetched), Failure>) 
             answer.failure.set(failure);
         }
     }
-    let latch = slot.latch.load(Ordering::Acquire);
+    let latch = slot.body.latch.load(Ordering::Acquire);
     slot.state.store(word(request.number, Phase::Answered), Ordering::Release);
     wake(latch);
 }

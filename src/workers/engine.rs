@@ -211,7 +211,6 @@ impl Engine {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "chunks by segment, used in one place")]
     async fn fetch(
         &self,
         request: &fetch_slots::Request,

@@ -1,4 +1,32 @@
-//! HNSW build and search.
+//! HNSW: building and searching the graph that leads a query to its neighbours.
+//!
+//! The crate promises that every row of a built graph can be reached from the entry point, so
+//! that a search resumed long enough returns each row exactly once; that a search allocates
+//! nothing once it is warm; and that no graph [`validate`] has accepted makes a search fail, wherever
+//! it comes from. It knows nothing of vectors or codes: distances come through a trait.
+//!
+//! ```text
+//!   BuildDistances ──► build ──► Graph ──► order ──► Graph::reorder ──► (stored)
+//!   (row × row)          ▲         │                                       │
+//!                     Control      │ view              validate ◄── slices │
+//!                  stop, progress  ▼                                       ▼
+//!   Scorer ──────────────────► Searcher::start, resume ◄────────────── GraphView
+//!   (query × row)                  │
+//!                                  ▼
+//!                          [Candidate], best first
+//! ```
+//!
+//! - [`graph`](GraphView): the finished graph as flat arrays.
+//! - [`scorer`](Scorer): what the graph asks of distances.
+//! - [`build`](fn@build): parallel insertion; [`Control`] watches and stops it.
+//! - [`search`](Searcher): searching, and going on where a search stopped. `walk` is the loop
+//!   that search and build share, on `pool` (the best candidates) and `visited`.
+//! - [`validate`](fn@validate): checking a graph that comes from outside.
+//! - [`order`](fn@order): a row order that puts near rows next to each other.
+//!
+//! Paper: Malkov and Yashunin, *Efficient and Robust Approximate Nearest Neighbor Search Using
+//! Hierarchical Navigable Small World Graphs*, IEEE TPAMI 2018.
+
 mod build;
 mod graph;
 mod order;

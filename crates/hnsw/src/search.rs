@@ -139,6 +139,7 @@ fn descend(graph: &GraphView<'_>, scorer: &mut impl Scorer) -> u32 {
                 let used = part.iter().take_while(|neighbor| **neighbor != NONE).count();
                 for (row, neighbor) in rows.iter_mut().zip(&part[..used]) {
                     *row = graph.upper_nodes[*neighbor as usize];
+                    scorer.prefetch(*row);
                 }
                 scorer.scores(&rows[..used], &mut scores[..used]);
                 for (neighbor, score) in part.iter().zip(&scores[..used]) {

@@ -7,10 +7,15 @@ use crate::{GraphView, NONE, pool::PENDING};
 /// Why a graph cannot be walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GraphError {
-    /// The graph has more rows than row numbers allow (2^31).
+    /// The graph has more rows than row numbers allow (2^31 - 1).
     TooManyRows {
         /// Rows asked for.
         rows: usize,
+    },
+    /// `m` leaves no room for neighbours, or is beyond all lists.
+    Width {
+        /// The graph's `m`.
+        m: usize,
     },
     /// An array has another length than rows, `m` and the other arrays demand.
     Length {
@@ -41,6 +46,7 @@ impl fmt::Display for GraphError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooManyRows { rows } => write!(f, "a graph cannot have {rows} rows"),
+            Self::Width { m } => write!(f, "a graph cannot have m = {m}"),
             Self::Length { array, expected, actual } => {
                 write!(f, "\"{array}\" has {actual} elements instead of {expected}")
             }
@@ -60,17 +66,20 @@ impl std::error::Error for GraphError {}
 /// # Errors
 /// The first contradiction found.
 pub fn validate(graph: &GraphView<'_>, rows: usize) -> Result<(), GraphError> {
-    if rows > PENDING as usize {
+    if rows >= PENDING as usize {
         return Err(GraphError::TooManyRows { rows });
     }
+    // An upper limit keeps the products below from overflowing.
+    if graph.m == 0 || graph.m > u16::MAX.into() {
+        return Err(GraphError::Width { m: graph.m });
+    }
     let upper = graph.upper_nodes.len();
-    let width = graph.m.saturating_mul(2);
-    // Without room for neighbours even the number of rows would be lost.
-    length("neighbors", rows.saturating_mul(width.max(1)), graph.neighbors)?;
+    let width = 2 * graph.m;
+    length("neighbors", rows * width, graph.neighbors)?;
     lists("neighbors", graph.neighbors, width, |_, row| (row as usize) < rows)?;
     below("upper_nodes", graph.upper_nodes, rows)?;
     let count = offsets(graph)?;
-    length("upper_neighbors", count.saturating_mul(graph.m), graph.upper_neighbors)?;
+    length("upper_neighbors", count * graph.m, graph.upper_neighbors)?;
 
     let levels = |node: usize| graph.upper_offsets[node + 1] - graph.upper_offsets[node];
     for node in 0..upper {
@@ -118,7 +127,7 @@ fn lists(
     width: usize,
     valid: impl Fn(usize, u32) -> bool,
 ) -> Result<(), GraphError> {
-    for (list, neighbors) in elements.chunks(width.max(1)).enumerate() {
+    for (list, neighbors) in elements.chunks(width).enumerate() {
         let used = neighbors.iter().take_while(|neighbor| **neighbor != NONE).count();
         let wrong =
             neighbors[..used].iter().position(|neighbor| !valid(list, *neighbor)).or_else(|| {

@@ -82,7 +82,13 @@ impl Errors {
             Metric::L2 | Metric::Cosine => {
                 (first + third * third * (self.dimensions - 1) as f64).sqrt()
             }
-            Metric::InnerProduct => second * value_norm(self.bits, code, self.dimensions),
+            Metric::InnerProduct => {
+                second
+                    * value_norm(
+                        self.bits,
+                        &code[..self.dimensions / layout::BLOCK * self.bits.block_bytes()],
+                    )
+            }
         };
         let deviation =
             EPSILON * ((third * self.length).powi(2) + (row * self.rounding).powi(2)).sqrt();
@@ -108,13 +114,13 @@ impl Errors {
 }
 
 /// The length of the values that `code` stands for.
-fn value_norm(bits: Bits, code: &[u8], dimensions: usize) -> f64 {
-    let (mut sum, mut squares) = (0u64, 0u64);
-    let blocks = dimensions / layout::BLOCK;
-    for block in code.chunks_exact(bits.block_bytes()).take(blocks) {
+pub(crate) fn value_norm(bits: Bits, code: &[u8]) -> f64 {
+    let (mut sum, mut squares, mut dimensions) = (0u64, 0u64, 0usize);
+    for block in code.chunks_exact(bits.block_bytes()) {
         let levels = layout::unpack(bits, block);
         sum += u64::from(levels.iter().map(|c| u32::from(*c)).sum::<u32>());
         squares += u64::from(levels.iter().map(|c| u32::from(*c).pow(2)).sum::<u32>());
+        dimensions += layout::BLOCK;
     }
     let middle = f64::from(bits.largest()) / 2.0;
     (squares as f64 - 2.0 * middle * sum as f64 + dimensions as f64 * middle * middle).sqrt()

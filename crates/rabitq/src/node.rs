@@ -2,13 +2,15 @@
 
 use distance::{Metric, prefetch};
 
-use crate::{Bits, FACTORS, Quantizer, estimator::Estimator, kernels::QueryBlock, layout};
+use crate::{
+    Bits, FACTORS, Quantizer, bounds::value_norm, estimator::Estimator, kernels::QueryBlock, layout,
+};
 
 /// A row whose code has been spread out to play the query. Made once and aimed at row after row,
 /// so that comparing allocates nothing.
 ///
 /// Ranking values have the scale of [`Query::estimate`](crate::Query::estimate) and both codes'
-/// errors. A row's value against itself is the smallest there is, and may be negative.
+/// errors.
 #[derive(Clone, Debug)]
 pub struct NodeQuery {
     estimator: Estimator,
@@ -16,6 +18,8 @@ pub struct NodeQuery {
     metric: Metric,
     code_bytes: usize,
     centroid_norm_squared: f64,
+    /// `P - 1`.
+    freedom: f64,
 }
 
 impl Quantizer {
@@ -32,6 +36,7 @@ impl Quantizer {
             metric: self.metric,
             code_bytes: self.code_bytes(),
             centroid_norm_squared: self.centroid_norm_squared,
+            freedom: (self.rotation.padded() - 1) as f64,
         }
     }
 }
@@ -42,27 +47,43 @@ impl NodeQuery {
     /// # Panics
     /// When `code` is shorter than a code or `factors` than [`FACTORS`].
     pub fn aim(&mut self, code: &[u8], factors: &[f32]) {
-        let [first, second] = [f64::from(factors[0]), f64::from(factors[1])];
+        let code = &code[..self.code_bytes];
+        let [first, second, third] = std::array::from_fn(|i| f64::from(factors[i]));
         // One step of the 8-bit vector: levels up to 15 are doubled to make their centred values
         // whole; 256 levels are centred half a step off, far below the code's own error.
         let (doubled, middle, step) = match self.bits {
             Bits::Eight => (1, 128, 1.0),
             bits => (2, i16::from(bits.largest()), 0.5),
         };
-        let scale = second * step;
+        let scale = second * self.fit(code, [first, second, third]) * step;
         let (base, scale) = match self.metric {
             Metric::L2 => (first, -scale),
             Metric::Cosine => (first / 2.0, -scale / 2.0),
             Metric::InnerProduct => (self.centroid_norm_squared - first, -scale / 2.0),
         };
         let bits = self.bits;
-        let code = &code[..self.code_bytes];
         self.estimator.aim(base, scale, |blocks| {
             for (block, code) in blocks.iter_mut().zip(code.chunks_exact(bits.block_bytes())) {
                 let levels = layout::unpack(bits, code);
                 *block = QueryBlock(levels.map(|c| (doubled * i16::from(c) - middle) as i8));
             }
         });
+    }
+
+    /// `cos² φ`, `φ` the angle between the code's values and what they stand for.
+    ///
+    /// The factors make a code's inner products right against *other* vectors. Against rows as
+    /// near as itself, whose codes err alike, the length of its own projection is right: with
+    /// this factor a row is at distance zero from itself, and not beyond. It matters where the
+    /// data has few dimensions.
+    fn fit(&self, code: &[u8], [first, second, third]: [f64; FACTORS]) -> f64 {
+        // |r|² tan² φ and |r|² / cos² φ.
+        let error = third * third * self.freedom;
+        let whole = match self.metric {
+            Metric::L2 | Metric::Cosine => first + error,
+            Metric::InnerProduct => (second * value_norm(self.bits, code)).powi(2),
+        };
+        if whole > 0.0 { (1.0 - error / whole).max(0.0) } else { 1.0 }
     }
 
     /// The ranking value of a row.

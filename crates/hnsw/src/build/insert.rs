@@ -11,7 +11,7 @@ use super::{
     select::Selection,
 };
 use crate::{
-    BuildDistances, Candidate, NodeScorer,
+    BuildDistances, Candidate, NONE, NodeScorer,
     walk::{Layer, Walk},
 };
 
@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct Growing {
     pub(super) params: BuildParams,
     pub(super) levels: Levels,
-    /// Upper node of each row, or [`NONE`](crate::NONE).
+    /// Upper node of each row, or [`NONE`].
     pub(super) upper_of: Vec<u32>,
     /// Level-0 lists by row.
     pub(super) base: Links,
@@ -31,7 +31,7 @@ impl Growing {
     /// Level of a row.
     pub(super) fn level(&self, row: u32) -> u32 {
         match self.upper_of[row as usize] {
-            crate::NONE => 0,
+            NONE => 0,
             node => self.levels.level(node as usize),
         }
     }

@@ -105,8 +105,8 @@ pub fn build<D: BuildDistances>(
         let mut inserter = Inserter::<D>::new(&growing, distances, control);
         while !control.is_stopped() {
             let start = next.fetch_add(CHUNK, Ordering::Relaxed);
-            let Some(rest) = order.get(start..) else { break };
-            let chunk = &rest[..rest.len().min(CHUNK)];
+            let chunk = order.get(start..).unwrap_or_default();
+            let chunk = &chunk[..chunk.len().min(CHUNK)];
             if chunk.is_empty() {
                 break;
             }

@@ -102,3 +102,62 @@ fn for_each_row(
         *out = dot(&codes[*row as usize * width..][..width]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SplitMix64;
+
+    #[test]
+    fn all_levels_compute_the_same_integers() {
+        let mut random = SplitMix64::new(3);
+        for bits in Bits::ALL {
+            for blocks in 1..8 {
+                let width = blocks * bits.block_bytes();
+                let query: Vec<_> = (0..blocks)
+                    .map(|_| QueryBlock(std::array::from_fn(|_| random.next_u64() as i8)))
+                    .collect();
+                let codes: Vec<u8> = (0..9 * width).map(|_| random.next_u64() as u8).collect();
+                let rows = [3, 0, 8, 1, 7, 2, 2, 6, 5];
+                assert_levels_agree(bits, &query, &codes, &rows);
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_products_do_not_saturate() {
+        for bits in Bits::ALL {
+            for extreme in [i8::MIN, i8::MAX] {
+                // 16,000 dimensions, the most there can be.
+                let query = vec![QueryBlock([extreme; BLOCK]); 250];
+                let codes = vec![0xFF; 250 * bits.block_bytes()];
+                let dots = assert_levels_agree(bits, &query, &codes, &[0]);
+                assert_eq!(dots, [16_000 * i32::from(bits.largest()) * i32::from(extreme)]);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic]
+    fn a_row_beyond_the_codes_is_refused() {
+        Kernel::best(Bits::Four).dots(&[QueryBlock([0; BLOCK])], &[0; 64], &[2], &mut [0]);
+    }
+
+    fn assert_levels_agree(
+        bits: Bits,
+        query: &[QueryBlock],
+        codes: &[u8],
+        rows: &[u32],
+    ) -> Vec<i32> {
+        let dots = |level| {
+            let mut out = vec![0; rows.len()];
+            Kernel::of(level, bits).expect("available").dots(query, codes, rows, &mut out);
+            out
+        };
+        let plain = dots(Level::Plain);
+        for level in Level::available() {
+            assert_eq!(dots(level), plain, "{level:?}, {bits:?}, {} blocks", query.len());
+        }
+        plain
+    }
+}

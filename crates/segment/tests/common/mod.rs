@@ -94,7 +94,7 @@ fn graph(rows: u32, m: usize, random: &mut Random) -> Graph {
     let neighbors = all.iter().flat_map(|_| list(2 * m, &all)).collect();
     let upper_nodes: Vec<u32> = all.iter().copied().filter(|row| row % 5 == 3).collect();
     // Every third upper node has two levels, the first among them.
-    let levels = |node: usize| if node % 3 == 0 { 2 } else { 1 };
+    let levels = |node: usize| if node.is_multiple_of(3) { 2 } else { 1 };
     let mut upper_offsets = Vec::new();
     let mut upper_neighbors = Vec::new();
     if !upper_nodes.is_empty() {

@@ -89,7 +89,7 @@ def ask(connection, embeddings):
     waves = max(answer.scan["waves"] for answer in answers.values())
     requests = statistics.mean(answer.scan["requests"] for answer in answers.values())
     report.line(report.dim(
-        f"asked for the first time, a question waited for at most {waves} {'wave' if waves == 1 else 'waves'}"
+        f"asked for the first time, a question waited for at most {report.count(waves, 'wave')}"
         f" of fetches, {requests:.1f} requests on average"
     ))
     return recall

@@ -76,6 +76,6 @@ def show(question, answer, shown=3):
     report.line(report.dim(
         f"  cold {report.milliseconds(answer.cold)}, warm {report.milliseconds(answer.warm)}"
         f" · recall@{TOP} {answer.recall:.2f}"
-        f" · fetched {scan['chunks_fetched']} chunks, {report.size(scan['bytes'])},"
-        f" in {scan['requests']} requests, {scan['waves']} {'wave' if scan['waves'] == 1 else 'waves'}"
+        f" · fetched {report.count(scan['chunks_fetched'], 'chunk')}, {report.size(scan['bytes'])},"
+        f" in {report.count(scan['requests'], 'request')}, {report.count(scan['waves'], 'wave')}"
     ))

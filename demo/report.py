@@ -43,3 +43,8 @@ def size(count):
 def milliseconds(value):
     """A duration in milliseconds, three digits that count."""
     return f"{value:.2f} ms" if value < 10 else f"{value:.1f} ms"
+
+
+def count(number, thing):
+    """A number of things, with the plural where it belongs."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"

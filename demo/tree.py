@@ -18,7 +18,7 @@ def show(store):
         if document["node_type"] == "group":
             _show_group(node, metadata, objects)
     total = sum(objects.values())
-    report.line(f"{len(objects)} objects, {report.size(total)}")
+    report.line(f"{report.count(len(objects), 'object')}, {report.size(total)}")
     return total
 
 
@@ -40,7 +40,7 @@ def _show_group(group, metadata, objects):
         count, stored = _bytes(node, objects)
         report.line(
             f"{indent}{branch} {report.cyan(f'{name:<18}')} {document['data_type']:<8} {shape:>13}"
-            f"  {report.size(stored):>8} in {count} {'object' if count == 1 else 'objects'}"
+            f"  {report.size(stored):>8} in {report.count(count, 'object')}"
         )
 
 

@@ -167,6 +167,15 @@ impl Cluster {
             .connect(NoTls)
     }
 
+    /// A new connection once the server has gone through crash recovery `times` times.
+    pub fn client_after_recovery(&self, times: usize) -> Client {
+        // Until it says so, the dying server may still take a connection.
+        wait_until("the server to reinitialize", || {
+            self.log().matches("all server processes terminated; reinitializing").count() >= times
+        });
+        wait_for("recovery", || self.try_client("postgres").ok())
+    }
+
     /// Changes settings in the configuration file and has the running server read it.
     pub fn reconfigure(&mut self, settings: &[(&str, String)]) {
         for (name, value) in settings {

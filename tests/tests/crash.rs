@@ -27,13 +27,12 @@ fn indexed() -> (Cluster, Items, Source) {
 
 /// Process id of the storage worker, when there is one.
 fn worker(client: &mut Client) -> Option<i32> {
-    client
-        .query_opt(
-            "SELECT pid FROM pg_stat_activity WHERE backend_type = 's3vector storage worker'",
-            &[],
-        )
-        .expect("activity")
-        .map(|row| row.get(0))
+    client.query_one("SELECT pid FROM s3vector_stat_worker", &[]).expect("statistics").get(0)
+}
+
+/// Ends the storage worker as `pg_ctl` or an administrator would.
+fn terminate(pid: i32) {
+    signal_process(pid, Signal::SIGTERM);
 }
 
 #[test]
@@ -78,12 +77,12 @@ fn an_index_built_just_before_a_crash() {
 fn a_backend_killed_while_it_inserts() {
     let (cluster, mut items, mut source) = indexed();
     let vectors = source.vectors(5000);
-    for round in 0..3 {
+    for round in 0..3_u16 {
         let mut client = cluster.client();
         let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).expect("a pid").get(0);
         // Every statement is a transaction: those that returned are committed.
         let killer = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(60 + 40 * round));
+            thread::sleep(Duration::from_millis(60 + 40 * u64::from(round)));
             signal_process(pid, Signal::SIGKILL);
         });
         for vector in &vectors {
@@ -98,7 +97,7 @@ fn a_backend_killed_while_it_inserts() {
         }
         killer.join().expect("the killer ends");
         // A killed backend makes the postmaster restart everything.
-        let mut client = wait_for("recovery", || cluster.try_client("postgres").ok());
+        let mut client = cluster.client_after_recovery(usize::from(round) + 1);
         // The insert under way may have been committed without our hearing of it.
         let heard = items.rows.len();
         let stored: i64 =
@@ -145,7 +144,7 @@ fn a_terminated_storage_worker_comes_back() {
     cluster.restart();
     let mut client = cluster.client();
     let before = wait_for("the worker", || worker(&mut client));
-    client.execute("SELECT pg_terminate_backend($1)", &[&before]).expect("terminated");
+    terminate(before);
     wait_until("another worker", || worker(&mut client).is_some_and(|pid| pid != before));
     assert_recall(&mut client, &items, &source.vectors(30), 0.95);
 }
@@ -172,7 +171,7 @@ fn queries_survive_a_storage_worker_that_keeps_ending() {
         let mut client = cluster.client();
         while !asking.is_finished() {
             if let Some(pid) = worker(&mut client) {
-                client.execute("SELECT pg_terminate_backend($1)", &[&pid]).expect("terminated");
+                terminate(pid);
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -190,8 +189,7 @@ fn a_killed_storage_worker() {
     items.copy(&mut client, source.vectors(50));
     let pid = wait_for("the worker", || worker(&mut client));
     signal_process(pid, Signal::SIGKILL);
-    wait_until("the connection to break", || client.batch_execute("SELECT 1").is_err());
-    let mut client = wait_for("recovery", || cluster.try_client("postgres").ok());
+    let mut client = cluster.client_after_recovery(1);
     assert_all_found(&mut client, &items, 800..850);
     assert_recall(&mut client, &items, &source.vectors(30), 0.95);
 }

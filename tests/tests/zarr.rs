@@ -85,16 +85,18 @@ fn equal_vectors_share_a_row() {
     answers::assert_recall(&mut client, &items, &source.vectors(30), 0.95);
 }
 
+/// A segment is as large as the codes and links that fit `maintenance_work_mem`; many links make it
+/// small here. The vectors, which fit even less, go through a temporary file.
 #[test]
 fn a_table_beyond_memory_becomes_several_segments() {
     let cluster = Cluster::start();
     let mut client = cluster.client();
     let mut source = Source::new(4, 128);
-    let items = Items::create(&mut client, "items", Metric::L2, source.vectors(8000));
+    let items = Items::create(&mut client, "items", Metric::L2, source.vectors(6000));
     client.batch_execute("SET maintenance_work_mem = '1MB'").expect("a setting");
-    items.index(&mut client, "");
+    items.index(&mut client, "WITH (m = 100)");
     let (segments, rows, entries) = check(&cluster, &items);
-    assert!(segments > 1, "4 MB of vectors were built as one segment within 1 MB");
-    assert_eq!((rows, entries), (8000, 8000));
+    assert!(segments > 1, "11 MB of codes, links and vectors were built as one segment");
+    assert_eq!((rows, entries), (6000, 6000));
     answers::assert_recall(&mut client, &items, &source.vectors(20), 0.95);
 }

@@ -2,7 +2,7 @@
 
 use distance::Metric;
 
-use crate::{Bits, FACTORS, layout};
+use crate::{Bits, FACTORS, estimator::LARGEST_SCALE, layout};
 
 /// Standard deviations between an estimate and its bounds.
 ///
@@ -106,7 +106,10 @@ impl Errors {
             }
             Metric::Cosine => (deviation + precision, 0.0),
             Metric::InnerProduct => {
+                // A query so long that its scale may have been clipped counts as too large, too.
+                let clipped = self.length >= LARGEST_SCALE;
                 let size = self.length * (row + self.centroid);
+                let size = if clipped { f64::INFINITY } else { size };
                 (deviation + precision * size + f64::from(f32::MIN_POSITIVE), size)
             }
         }

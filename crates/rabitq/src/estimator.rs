@@ -6,10 +6,15 @@ use crate::{
     Bits, FACTORS,
     kernels::{Kernel, QueryBlock},
     layout::BLOCK,
+    quantizer::LARGEST,
 };
 
 /// Rows whose integer inner products are computed before they are turned into estimates.
 const BATCH: usize = 32;
+
+/// The scale's limit: times the largest `y`, about 10^9, it is still finite. So no infinity is ever
+/// multiplied by zero, nor added to its opposite, and no estimate is NaN.
+pub(crate) const LARGEST_SCALE: f64 = 1e29;
 
 /// Something measured against codes: `base + weight · factor₀ + scale · factor₁ · y` with
 /// `y = 2 ⟨code, u⟩ - (2^b - 1) Σu`, twice the inner product of the code's values with the 8-bit
@@ -45,14 +50,14 @@ impl Estimator {
         }
     }
 
-    /// Sets the 8-bit vector, and the constants, which must be finite.
+    /// Sets the 8-bit vector and the constants, which are clipped to a range that is safe.
     pub(crate) fn aim(&mut self, base: f64, scale: f64, fill: impl FnOnce(&mut [QueryBlock])) {
         fill(&mut self.blocks);
         let sum = |block: &QueryBlock| block.0.iter().map(|u| i32::from(*u)).sum::<i32>();
         let sum: i32 = self.blocks.iter().map(sum).sum();
         self.shift = i32::from(self.bits.largest()) * sum;
-        self.base = finite(base);
-        self.scale = finite(scale);
+        self.base = base.clamp(-LARGEST, LARGEST) as f32;
+        self.scale = scale.clamp(-LARGEST_SCALE, LARGEST_SCALE) as f32;
     }
 
     /// Sets how factor 0 counts.
@@ -89,12 +94,6 @@ impl Estimator {
     #[inline(always)]
     fn combine(&self, dot: i32, factors: &[f32]) -> f32 {
         let y = (2 * dot - self.shift) as f32;
-        self.base + self.weight * factors[0] + self.scale * factors[1] * y
+        self.base + self.weight * factors[0] + self.scale * y * factors[1]
     }
-}
-
-/// `value` in single precision, clipped so that sums of two stay finite.
-fn finite(value: f64) -> f32 {
-    let limit = f64::from(f32::MAX) / 8.0;
-    value.clamp(-limit, limit) as f32
 }

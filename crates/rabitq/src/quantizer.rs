@@ -12,7 +12,7 @@ use crate::{
 pub const FACTORS: usize = 3;
 
 /// Factors stay below this, so that no estimate adds an infinity to its opposite.
-const LARGEST: f64 = f32::MAX as f64 / 8.0;
+pub(crate) const LARGEST: f64 = f32::MAX as f64 / 8.0;
 
 /// Turns vectors into codes, and queries into what compares with codes.
 ///

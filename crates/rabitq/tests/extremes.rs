@@ -121,6 +121,8 @@ fn any_finite() -> impl Strategy<Value = f32> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
     #[test]
     fn nothing_is_nan(
         triples in prop::collection::vec((any_finite(), any_finite(), any_finite()), 1..80),

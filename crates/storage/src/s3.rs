@@ -7,6 +7,7 @@
 
 mod client;
 mod errors;
+mod plain_http;
 mod upload;
 
 use std::ops::Range;

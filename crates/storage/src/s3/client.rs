@@ -18,6 +18,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use url::Url;
 
 use super::errors::Failure;
+use super::plain_http;
 use crate::open::refuse_extras;
 use crate::store::Result;
 use crate::{Secret, StorageConfig, StorageError};
@@ -85,14 +86,18 @@ impl ClientSettings {
 
     /// Finds region and credentials and builds the client.
     pub(super) async fn connect(&self) -> std::result::Result<Client, Failure> {
-        let https = Provider::Rustls(CryptoMode::Ring);
-        let plain = self.keys.is_some()
-            && self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        // Without TLS the certificates of the system need not be read; credential providers
-        // need them.
-        let http = match plain {
-            true => Builder::new().build_http(),
-            false => Builder::new().tls_provider(https).build_https(),
+        let plain = self
+            .endpoint
+            .as_ref()
+            .filter(|endpoint| endpoint.starts_with("http://"))
+            .map(|_| plain_http::client(CONNECT_TIMEOUT.min(self.timeout / 2)));
+        // Without TLS the certificates of the system need not be read; but the providers of
+        // credentials need TLS whatever the endpoint.
+        let https =
+            || Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let shared_http = match (&plain, &self.keys) {
+            (Some(plain), Some(_)) => plain.clone(),
+            _ => https(),
         };
         let region = self.region().await?;
         let retry = RetryConfig::standard()
@@ -100,7 +105,7 @@ impl ClientSettings {
             .with_initial_backoff(FIRST_BACKOFF)
             .with_max_backoff(LONGEST_BACKOFF);
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(http)
+            .http_client(shared_http)
             .region(region)
             .retry_config(retry)
             .timeout_config(attempt_timeout(self.timeout))
@@ -121,12 +126,14 @@ impl ClientSettings {
         let shared = loader.load().await;
         // Checksums beyond the signature's are an AWS extension other servers trip over; what is
         // stored carries its own.
-        let config = aws_sdk_s3::config::Builder::from(&shared)
+        let mut config = aws_sdk_s3::config::Builder::from(&shared)
             .force_path_style(self.path_style)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .build();
-        Ok(Client::from_conf(config))
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        if let Some(plain) = plain {
+            config = config.http_client(plain);
+        }
+        Ok(Client::from_conf(config.build()))
     }
 
     async fn region(&self) -> std::result::Result<Region, Failure> {

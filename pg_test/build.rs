@@ -127,9 +127,11 @@ mod tests {
         let expr = "SELECT id FROM items
                     ORDER BY subvector(embedding, 1, 4)::vector(4) <#> '[1,2,3,4]' LIMIT 5";
         assert!(plan(expr).contains("using expr"));
-        let by_index = ids(expr);
+        // Copies are equally far: they may come in any order.
+        let originals = |ids: Vec<i64>| ids.iter().map(|id| id % 1000).collect::<Vec<_>>();
+        let by_index = originals(ids(expr));
         use_index(false);
-        assert_eq!(by_index, ids(expr));
+        assert_eq!(by_index, originals(ids(expr)));
     }
 
     #[pg_test]
@@ -139,7 +141,7 @@ mod tests {
         built("", "");
         run("CREATE TABLE high PARTITION OF items FOR VALUES FROM (100) TO (200)");
         run("INSERT INTO items SELECT i, ARRAY[i, 1, 2, 3]::vector FROM generate_series(0, 199) i");
-        run("REINDEX INDEX ix");
+        run("REINDEX INDEX low_embedding_idx");
         use_index(true);
         run("SET LOCAL enable_sort = on");
         let nearest = ids("SELECT id FROM items ORDER BY embedding <-> '[99.6,1,2,3]' LIMIT 4");

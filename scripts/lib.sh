@@ -142,6 +142,7 @@ export_tools() {
     # identity: everything would be compiled once for it and once for `cargo test`. build.rs passes
     # that flag for the extension alone instead.
     export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
+    export CARGO_PGRX=$ROOT/scripts/cargo-pgrx
 }
 
 # The user PostgreSQL runs as: `postgres` when we are root, else ourselves.

@@ -15,5 +15,5 @@ step "python -m compileall" "$LOGS/compileall.log" \
     env PYTHONPYCACHEPREFIX="$S3VECTOR_CACHE/pycache" "$S3VECTOR_PYTHON" -W error -m compileall -q demo tests
 step "licences of linked crates" "$LOGS/licences.log" python3 scripts/licences.py --check
 if command -v shellcheck >/dev/null; then
-    step "shellcheck" "$LOGS/shellcheck.log" shellcheck -x scripts/*.sh .ci/run
+    step "shellcheck" "$LOGS/shellcheck.log" shellcheck -x scripts/*.sh scripts/cargo-pgrx .ci/run
 fi

@@ -38,12 +38,20 @@ extension_sql_file!("../sql/views.sql", name = "views", finalize);
 /// `shared_preload_libraries`, otherwise in the first backend that needs it.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    hide_backtraces();
     settings::register();
     index::register();
     if settings::preloading() {
         shared::register();
         workers::register();
     }
+}
+
+/// Keeps Rust backtraces out of the DETAIL of errors: where RUST_BACKTRACE is set, every error that
+/// passes through Rust code would carry one, a cancelled statement too.
+fn hide_backtraces() {
+    // SAFETY: libraries are loaded on the main thread before this one has started any thread.
+    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
 }
 
 #[cfg(any(test, feature = "pg_test"))]

@@ -5,12 +5,15 @@
 //! ```
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::storage::{StorageConfig, Store};
+use bytes::Bytes;
 use distance::Metric;
+use futures::future::{Either, select};
 use hnsw::{BuildError, BuildParams, Graph};
 use rabitq::{Bits, FACTORS, Quantizer, Scratch};
 use rayon::prelude::*;
@@ -36,6 +39,9 @@ const BUILD_BITS: Bits = Bits::Four;
 const UPLOAD_THREADS: usize = 2;
 /// How long clearing up after a failed build may take; a sweep gets what is left.
 const REMOVE_LIMIT: Duration = Duration::from_millis(800);
+
+/// How often a wait for storage looks whether to stop.
+const STOP_POLL: Duration = Duration::from_millis(20);
 
 /// What a build is doing, as `pg_stat_progress_create_index` numbers it (1 is PostgreSQL's own).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,9 +167,7 @@ fn cancelled() -> Failure {
 /// What storage or a temporary file says; a cancellation.
 pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
     let store = ::storage::open(job.storage)?;
-    let pool = threads::pool(job.threads).map_err(|error| {
-        Failure::new(FailureKind::Io, format!("could not start threads: {error}"))
-    })?;
+    let pool = threads::pool(job.threads).map_err(no_threads)?;
     control.enter(Phase::Encoding)?;
     let groups = pool.install(|| equal::group(job.rows)).map_err(unreadable)?;
     let rows = groups.distinct.len();
@@ -212,6 +216,34 @@ pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
         storage_bytes: written.bytes,
         resident_bytes: Resident::size(&attributes) as u64,
     })
+}
+
+/// Writes a small object into the index's folder and deletes it again: whether the store can be
+/// used is better known before a long build than after it.
+///
+/// # Errors
+/// What storage says.
+pub fn probe(storage: &StorageConfig, index_uuid: Uuid, control: &Control) -> Result<(), Failure> {
+    let store = ::storage::open(storage)?;
+    let runtime = runtime("s3vector probe", 1)?;
+    let key = format!("{index_uuid}/probe");
+    let outcome = runtime.block_on(async {
+        let work = pin!(async {
+            store.put(&key, Bytes::from_static(b"s3vector")).await?;
+            store.delete(&[key]).await
+        });
+        let stopped = pin!(async {
+            while !control.graph.is_stopped() {
+                tokio::time::sleep(STOP_POLL).await;
+            }
+        });
+        match select(work, stopped).await {
+            Either::Left((outcome, _)) => outcome.map_err(Failure::from),
+            Either::Right(_) => Err(cancelled()),
+        }
+    });
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Deletes segments nothing names, without insisting: what cannot be deleted quickly is left to
@@ -408,15 +440,21 @@ fn attributes(
     })
 }
 
+fn runtime(name: &str, threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    ::storage::runtime(name, threads).map_err(no_threads)
+}
+
+fn no_threads(error: impl std::fmt::Display) -> Failure {
+    Failure::new(FailureKind::Io, format!("could not start threads: {error}"))
+}
+
 fn upload(
     store: &Arc<dyn Store>,
     prefix: &str,
     data: &SegmentData<'_>,
     control: &WriteControl,
 ) -> Result<segment::Written, Failure> {
-    let runtime = ::storage::runtime("s3vector upload", UPLOAD_THREADS).map_err(|error| {
-        Failure::new(FailureKind::Io, format!("could not start threads: {error}"))
-    })?;
+    let runtime = runtime("s3vector upload", UPLOAD_THREADS)?;
     let written = runtime.block_on(segment::write(store, prefix, data, control));
     runtime.shutdown_background();
     written.map_err(|error| match Failure::from(error) {

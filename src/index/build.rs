@@ -35,6 +35,7 @@ pub unsafe extern "C-unwind" fn ambuild(
     shared::require();
     // SAFETY: PostgreSQL passes open relations, locked against other builds.
     let mut build = unsafe { Build::new(index) };
+    build.probe();
     report_phase(Phase::Scanning);
     // SAFETY: as above; the callback gets `build`, which outlives the scan.
     let heap_tuples = unsafe {
@@ -144,6 +145,16 @@ impl Build {
             collector: Collector::new(&parameters, budget),
             segments: Vec::new(),
             entries: 0,
+        }
+    }
+
+    /// Raises an error now when the store cannot be written to.
+    fn probe(&self) {
+        let control = Control::default();
+        let (storage, uuid) = (&self.storage, self.meta.index_uuid);
+        let probe = || assemble::probe(storage, uuid, &control);
+        if let Err(failure) = run_interruptible(&|| control.stop(), probe, || ()) {
+            failure.raise();
         }
     }
 

@@ -21,6 +21,9 @@ use crate::shared::graphs::Graph;
 /// Searchers kept for the next scan, with the memory they have allocated.
 const IDLE_SEARCHERS: usize = 16;
 
+/// Segments whose tombstones this process keeps a copy of.
+const MAX_TOMBSTONES: usize = 1024;
+
 thread_local! {
     static SEARCHERS: RefCell<Vec<Searcher>> = const { RefCell::new(Vec::new()) };
     static TOMBSTONES: RefCell<HashMap<Uuid, Tombstones>> = RefCell::default();
@@ -157,7 +160,13 @@ fn dead_entries(index: pg_sys::Relation, meta: &Meta, entry: &SegmentEntry) -> O
     let bitmap = known.unwrap_or_else(|| {
         let bitmap = Rc::new(tombstones::read(index, entry.tombstones, entry.entries));
         let copy = Tombstones { epoch: meta.tombstone_epoch, bitmap: Rc::clone(&bitmap) };
-        TOMBSTONES.with_borrow_mut(|known| known.insert(entry.segment_uuid, copy));
+        TOMBSTONES.with_borrow_mut(|known| {
+            // Segments come and go: start over rather than remember them all.
+            if known.len() >= MAX_TOMBSTONES {
+                known.clear();
+            }
+            known.insert(entry.segment_uuid, copy);
+        });
         bitmap
     });
     (!bitmap.is_empty()).then_some(bitmap)

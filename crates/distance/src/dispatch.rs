@@ -78,7 +78,7 @@ mod sealed {
     impl Sealed for half::f16 {}
 }
 
-/// An element type a row may have: `f32` or [`f16`]. Sealed, because each needs its kernels.
+/// An element type a row may have: `f32` or [`struct@f16`]. Sealed, because each needs its kernels.
 pub trait Element: Copy + Default + sealed::Sealed + 'static {
     /// The element in single precision, exactly.
     fn to_f32(self) -> f32;

@@ -28,8 +28,7 @@ fn codes(criterion: &mut Criterion) {
         });
 
         for bits in Bits::ALL {
-            let quantizer =
-                Quantizer::new(dimensions, bits, Metric::L2, 1, vec![0.0; dimensions]);
+            let quantizer = Quantizer::new(dimensions, bits, Metric::L2, 1, vec![0.0; dimensions]);
             let mut codes = vec![0; ROWS * quantizer.code_bytes()];
             let mut factors = vec![0.0; ROWS * FACTORS];
             let mut scratch = Scratch::default();

@@ -83,11 +83,8 @@ impl Errors {
                 (first + third * third * (self.dimensions - 1) as f64).sqrt()
             }
             Metric::InnerProduct => {
-                second
-                    * value_norm(
-                        self.bits,
-                        &code[..self.dimensions / layout::BLOCK * self.bits.block_bytes()],
-                    )
+                let bytes = self.dimensions / layout::BLOCK * self.bits.block_bytes();
+                second * value_norm(self.bits, &code[..bytes])
             }
         };
         let deviation =
@@ -118,13 +115,11 @@ impl Errors {
 
 /// The length of the values that `code` stands for.
 pub(crate) fn value_norm(bits: Bits, code: &[u8]) -> f64 {
-    let (mut sum, mut squares, mut dimensions) = (0u64, 0u64, 0usize);
-    for block in code.chunks_exact(bits.block_bytes()) {
-        let levels = layout::unpack(bits, block);
-        sum += u64::from(levels.iter().map(|c| u32::from(*c)).sum::<u32>());
-        squares += u64::from(levels.iter().map(|c| u32::from(*c).pow(2)).sum::<u32>());
-        dimensions += layout::BLOCK;
-    }
-    let middle = f64::from(bits.largest()) / 2.0;
-    (squares as f64 - 2.0 * middle * sum as f64 + dimensions as f64 * middle * middle).sqrt()
+    let largest = i16::from(bits.largest());
+    let block = |code| -> i64 {
+        let doubled = layout::unpack(bits, code).map(|level| 2 * i16::from(level) - largest);
+        i64::from(doubled.iter().map(|value| i32::from(*value) * i32::from(*value)).sum::<i32>())
+    };
+    let sum: i64 = code.chunks_exact(bits.block_bytes()).map(block).sum();
+    (sum as f64).sqrt() / 2.0
 }

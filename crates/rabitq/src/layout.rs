@@ -1,23 +1,23 @@
 //! How a code lies in memory.
-//!
-//! # Stored format
-//!
-//! A code has one unsigned number of `b` bits (1, 2, 4 or 8) a dimension. Dimensions come in
-//! blocks of 64, a block takes `w = 8 b` bytes, blocks follow each other. Byte `j` of a block
-//! holds, from its low bits to its high bits, dimensions `j`, `w + j`, `2w + j`, …:
-//!
-//! ```text
-//!   b = 4, w = 32:   byte 0 = d0 | d32 << 4    byte 1 = d1 | d33 << 4   …   byte 31 = d31 | d63 << 4
-//! ```
-//!
-//! so a register that repeats the `w` bytes, shifted by 0, b, 2b, … and masked, has the 64
-//! dimensions in order, whatever `b`.
 
 pub use crate::rotation::BLOCK;
 
 /// Bits a code spends on a dimension. More bits: larger codes, narrower bounds.
 ///
 /// The numbers are part of the stored formats: never renumber.
+///
+/// # Stored format
+///
+/// A code has one unsigned number of `b` bits (1, 2, 4 or 8) a dimension. Dimensions come in
+/// blocks of 64, a block takes `w = 8 b` bytes, blocks follow each other. Byte `j` of a block
+/// holds, from its low bits to its high bits, dimensions `j`, `w + j`, `2w + j`, …:
+///
+/// ```text
+///   b = 4, w = 32:   byte 0 = d0 | d32 << 4    byte 1 = d1 | d33 << 4   …   byte 31 = d31 | d63 << 4
+/// ```
+///
+/// so a register that repeats the `w` bytes, shifted by 0, b, 2b, … and masked, has the 64
+/// dimensions in order, whatever `b`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Bits {

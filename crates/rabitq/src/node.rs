@@ -3,7 +3,8 @@
 use distance::{Metric, prefetch};
 
 use crate::{
-    Bits, FACTORS, Quantizer, bounds::value_norm, estimator::Estimator, kernels::QueryBlock, layout,
+    Bits, FACTORS, Quantizer, bounds::value_norm, estimator::Estimator, kernels::QueryBlock,
+    layout, rotation::FEW,
 };
 
 /// A row whose code has been spread out to play the query. Made once and aimed at row after row,
@@ -20,6 +21,8 @@ pub struct NodeQuery {
     centroid_norm_squared: f64,
     /// `P - 1`.
     freedom: f64,
+    /// Whether dimensions are few.
+    few: bool,
 }
 
 impl Quantizer {
@@ -37,6 +40,7 @@ impl Quantizer {
             code_bytes: self.code_bytes(),
             centroid_norm_squared: self.centroid_norm_squared,
             freedom: (self.rotation.padded() - 1) as f64,
+            few: self.dimensions() <= FEW,
         }
     }
 }
@@ -77,13 +81,18 @@ impl NodeQuery {
     /// this factor a row is at distance zero from itself, and not beyond. It matters where the
     /// data has few dimensions.
     fn fit(&self, code: &[u8], [first, second, third]: [f64; FACTORS]) -> f64 {
-        // |r|² tan² φ and |r|² / cos² φ.
+        // |r|² tan² φ, unless dimensions are few; see Quantizer.
         let error = third * third * self.freedom;
-        let whole = match self.metric {
-            Metric::L2 | Metric::Cosine => first + error,
-            Metric::InnerProduct => (second * value_norm(self.bits, code)).powi(2),
+        let (squared, whole) = match self.metric {
+            Metric::L2 | Metric::Cosine if !self.few => (first, first + error),
+            metric => {
+                // |r|² / cos² φ.
+                let whole = (second * value_norm(self.bits, code)).powi(2);
+                let known = metric != Metric::InnerProduct;
+                (if known { first } else { whole - error }, whole)
+            }
         };
-        if whole > 0.0 { (1.0 - error / whole).max(0.0) } else { 1.0 }
+        if whole > 0.0 { (squared / whole).clamp(0.0, 1.0) } else { 1.0 }
     }
 
     /// The ranking value of a row.

@@ -5,7 +5,8 @@ use distance::{Kernels, Metric};
 use crate::{
     Bits, Rotation,
     layout::{self, BLOCK},
-    rescale,
+    rescale::{self, Fit},
+    rotation::FEW,
 };
 
 /// Float32 factors stored beside each code; see [`Quantizer`] for their meaning.
@@ -23,13 +24,16 @@ pub(crate) const LARGEST: f64 = f32::MAX as f64 / 8.0;
 ///
 /// # Stored format
 ///
-/// The code's bytes are described in [`layout`](crate::Bits); the factors of a row are
+/// The code's bytes are described at [`Bits`]; the factors of a row are
 ///
 /// | | L2, cosine | inner product |
 /// |---|---|---|
 /// | 0 | `\|r\|²` | `⟨c, o⟩` |
 /// | 1 | `\|r\| / ⟨x, r/\|r\|⟩` | the same |
 /// | 2 | `\|r\| tan φ / √(P - 1)`, `φ` the angle between `x` and `r`: the error's scale | the same |
+///
+/// Up to 32 dimensions factor 2 has the projection of `x` on the space of rotated vectors instead
+/// of `x`, and that space's dimensions (at least 2) instead of `P`.
 ///
 /// Under cosine `o` is normalised first. All factors are finite, whatever the vector.
 #[derive(Clone, Debug)]
@@ -128,11 +132,12 @@ impl Quantizer {
         let (second, third) = if fit.dot > 0.0 {
             // One but for rounding, which matters where the code is nearly exact.
             let unit = f64::from(Kernels::best().dot(&scratch.rotated, &scratch.rotated));
-            let cosine_squared = f64::from(fit.dot).powi(2) / (f64::from(fit.norm_squared) * unit);
-            let tangent = (1.0 / cosine_squared - 1.0).max(0.0).sqrt();
+            let dot = f64::from(fit.dot);
+            let (norm_squared, dimensions) = self.seen(fit, &scratch.levels, &mut scratch.rotated);
+            let tangent = (norm_squared * unit / (dot * dot) - 1.0).max(0.0).sqrt();
             (
-                residual.length * unit.sqrt() / f64::from(fit.dot),
-                residual.length * tangent / ((padded - 1) as f64).sqrt(),
+                residual.length * unit.sqrt() / dot,
+                residual.length * tangent / (dimensions.max(2) as f64 - 1.0).sqrt(),
             )
         } else {
             (0.0, 0.0)
@@ -142,6 +147,27 @@ impl Quantizer {
         for (out, value) in factors.iter_mut().zip([first, second, third]) {
             *out = value.clamp(-LARGEST, LARGEST) as f32;
         }
+    }
+
+    /// The squared length of the part of the code's values that queries can meet, and how many
+    /// dimensions it has. `buffer` is overwritten.
+    ///
+    /// Queries lie in the space of rotated vectors. When that has many dimensions, the error of a
+    /// code meets it as it would any other space, and all of it may stand for that part. When it
+    /// has few, what happens to lie in them is a matter of luck, the same for many vectors: there
+    /// it is computed.
+    fn seen(&self, fit: Fit, levels: &[u8], buffer: &mut [f32]) -> (f64, usize) {
+        let dimensions = self.dimensions();
+        if dimensions > FEW {
+            return (f64::from(fit.norm_squared), self.rotation.padded());
+        }
+        let middle = f32::from(self.bits.largest()) / 2.0;
+        for (value, level) in buffer.iter_mut().zip(levels) {
+            *value = f32::from(*level) - middle;
+        }
+        self.rotation.turn_back(buffer);
+        let seen = &buffer[..dimensions];
+        (f64::from(Kernels::best().dot(seen, seen)), dimensions)
     }
 
     /// Writes the direction of `vector - centroid` to `out` and returns its length.

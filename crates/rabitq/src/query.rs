@@ -10,6 +10,7 @@ use crate::{
     layout::BLOCK,
     quantizer::{inner_product, make_unit},
     rescale::{largest_magnitude, round_small},
+    rotation::FEW,
 };
 
 /// The largest element of an 8-bit query; -128 is left out to keep the range symmetric.
@@ -63,12 +64,15 @@ impl Quantizer {
                 *block = values.map(|value| value as i32 as i8);
             }
         });
+        // In few dimensions the rounding error meets the codes' errors in the same way again and
+        // again, so it must not be trusted to be as small as it is on average.
+        let caution = if self.dimensions() <= FEW { 2.0 } else { 1.0 };
         let errors = Errors {
             bits: self.bits,
             metric: self.metric,
             dimensions: rotated.len(),
             length,
-            rounding: length * error / (rotated.len() as f64).sqrt(),
+            rounding: length * error * caution / (rotated.len() as f64).sqrt(),
             centroid: self.centroid_norm_squared.sqrt(),
         };
         Query { estimator, errors, code_bytes: self.code_bytes() }
@@ -124,7 +128,16 @@ impl Query {
     /// # Panics
     /// When `code` is shorter than a code or `factors` than [`FACTORS`].
     pub fn bounds(&self, code: &[u8], factors: &[f32]) -> Bounds {
-        self.errors.bounds(self.estimate(code, factors), code, factors)
+        self.bounds_around(self.estimate(code, factors), code, factors)
+    }
+
+    /// [`bounds`](Self::bounds) for an `estimate` already made: what a search's candidates carry
+    /// as their score. Spares computing it again, and under L2 and cosine reading the code.
+    ///
+    /// # Panics
+    /// When `code` is shorter than a code or `factors` than [`FACTORS`].
+    pub fn bounds_around(&self, estimate: f32, code: &[u8], factors: &[f32]) -> Bounds {
+        self.errors.bounds(estimate, code, factors)
     }
 
     /// Asks for the code and the factors of `row`, which will be estimated soon.

@@ -5,7 +5,7 @@
 //! counts. The best code of a unit vector `o` lies among the roundings of `t · o` for some
 //! `t > 0`, the one with the largest cosine `⟨x, o⟩ / |x|`. The paper visits every `t` at which a
 //! level changes, `O(2^b D log D)`; the cosine is so flat in `t` that a few values come within
-//! a thousandth of the best error, and each takes one pass that vectorises.
+//! 1 % of the best error (measured: 0.06 % at four bits), and each takes one pass that vectorises.
 
 use crate::{Bits, wide};
 
@@ -19,6 +19,11 @@ pub(crate) fn round_small(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     (x + ROUND) - ROUND
 }
+
+/// Coordinates this small beside the largest count as positive. Turning a vector of one or two
+/// dimensions leaves some coordinates at zero, give or take a rounding error, and near vectors
+/// would differ in the signs of those.
+const NEGLIGIBLE: f32 = 1e-6;
 
 /// A code's values against the vector they stand for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,7 +85,7 @@ impl wide::Work for Search<'_> {
                 attempt(around + step / 4.0 * i, &mut scale);
             }
         }
-        write_levels(vector, scale, top, bits, levels);
+        write_levels(vector, scale, top, largest * NEGLIGIBLE, bits, levels);
         best
     }
 }
@@ -132,10 +137,18 @@ fn fit(vector: &[f32], scale: f32, top: f32) -> Fit {
 }
 
 #[inline(always)]
-fn write_levels(vector: &[f32], scale: f32, top: f32, bits: Bits, levels: &mut [u8]) {
+fn write_levels(
+    vector: &[f32],
+    scale: f32,
+    top: f32,
+    negligible: f32,
+    bits: Bits,
+    levels: &mut [u8],
+) {
     let middle = f32::from(bits.largest()) / 2.0;
     for (level, x) in levels.iter_mut().zip(vector) {
-        let value = middle + value(*x, scale, top).copysign(*x);
+        let value = value(*x, scale, top);
+        let value = if *x < -negligible { middle - value } else { middle + value };
         // Zero to 255 by construction; through i32 because that conversion vectorises.
         *level = value as i32 as u8;
     }

@@ -15,9 +15,16 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 
 #[test]
 fn padding_is_in_whole_blocks() {
-    for (dimensions, padded) in
-        [(1, 64), (64, 64), (65, 128), (100, 128), (384, 384), (16_000, 16_000)]
-    {
+    for (dimensions, padded) in [
+        (1, 128),
+        (32, 128),
+        (33, 64),
+        (64, 64),
+        (65, 128),
+        (100, 128),
+        (384, 384),
+        (16_000, 16_000),
+    ] {
         assert_eq!(Rotation::new(dimensions, 1).padded(), padded);
     }
 }

@@ -70,18 +70,25 @@ impl Selection {
         if self.links.iter().any(|link| link.row == new.row) {
             return;
         }
-        self.rows.clear();
-        self.rows.extend(self.links.iter().map(|link| link.row));
-        self.scores.resize(self.rows.len(), 0.0);
-        scorer.scores(&self.rows, &mut self.scores);
         let at = self.links.partition_point(|link| link.score <= new.score);
-        new.shadowed = self.links[..at]
-            .iter()
-            .zip(&self.scores)
-            .any(|(link, between)| !link.shadowed && *between <= new.score);
+        // Links that are shadowed themselves take no part in the selection.
+        let chosen = |link: &&Link| !link.shadowed;
+        self.rows.clear();
+        self.rows.extend(self.links[..at].iter().filter(chosen).map(|link| link.row));
+        self.scores.resize(width, 0.0);
+        new.shadowed = self.rows.chunks(GROUP).any(|group| {
+            let scores = &mut self.scores[..group.len()];
+            scorer.scores(group, scores);
+            scores.iter().any(|between| *between <= new.score)
+        });
         if !new.shadowed {
-            for (link, between) in self.links[at..].iter_mut().zip(&self.scores[at..]) {
-                link.shadowed |= *between <= link.score;
+            self.rows.clear();
+            self.rows.extend(self.links[at..].iter().filter(chosen).map(|link| link.row));
+            let scores = &mut self.scores[..self.rows.len()];
+            scorer.scores(&self.rows, scores);
+            let farther = self.links[at..].iter_mut().filter(|link| !link.shadowed);
+            for (link, between) in farther.zip(scores) {
+                link.shadowed = *between <= link.score;
             }
         }
         self.links.insert(at, new);

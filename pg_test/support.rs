@@ -63,7 +63,7 @@ pub fn recall(operator: &str, k: usize) -> f64 {
     for query in 0..20 {
         let sql = format!(
             "SELECT id FROM items ORDER BY embedding {operator} (SELECT embedding FROM items
-             ORDER BY id OFFSET {query} * 7 LIMIT 1) LIMIT {k}"
+             ORDER BY id OFFSET {query} * 7 % (SELECT count(*) FROM items) LIMIT 1) LIMIT {k}"
         );
         use_index(false);
         let exact = ids(&sql);

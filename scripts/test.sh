@@ -60,7 +60,7 @@ ENGINE=(--workspace --exclude s3vector --exclude s3vector-tests)
 step "compile the engine's tests" "$LOGS/build-engine.log" cargo test --no-run "${ENGINE[@]}"
 
 heading "Engine crates"
-part engine cargo test "${ENGINE[@]}"
+part engine cargo test --no-fail-fast "${ENGINE[@]}"
 
 heading "The extension inside PostgreSQL"
 PGRX_TEST=(cargo pgrx test "pg$PG_MAJOR" --pgdata "$RUN/pgrx")
@@ -74,7 +74,7 @@ heading "Clusters"
 # The tests of crashes and concurrency are for the build that users run.
 if "$ROOT/scripts/install.sh" &&
     step "compile the cluster tests" "$LOGS/build-clusters.log" cargo test --no-run -p s3vector-tests; then
-    part clusters cargo test -p s3vector-tests
+    part clusters cargo test --no-fail-fast -p s3vector-tests
 else
     FAILED+=(clusters)
     FAILED_TESTS=$((FAILED_TESTS + 1))

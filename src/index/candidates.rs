@@ -104,7 +104,8 @@ impl Segment {
             found.extend(new.iter().filter(|found| self.is_live(found.row)).map(|found| {
                 let row = found.row as usize;
                 let code = &rows.codes[row * code_bytes..][..code_bytes];
-                let bounds = query.bounds(code, &rows.factors[row * FACTORS..][..FACTORS]);
+                let factors = &rows.factors[row * FACTORS..][..FACTORS];
+                let bounds = query.bounds_around(found.score, code, factors);
                 Candidate {
                     id: RowId { segment: number, row: found.row },
                     lower: bounds.lower,

@@ -215,10 +215,13 @@ impl Collector {
 /// Row numbers are 32 bits wide, and the largest one means "none".
 const MAX_ROWS: usize = u32::MAX as usize - 1;
 
-/// What a row takes in memory while a segment is built, its vector apart: code, factors, links,
-/// a second copy of the larger array while rows are put in order, tid, hash and bookkeeping.
+/// What a row takes in memory while a segment is built, its vector apart: code and links (with
+/// their distances while the graph grows; a second copy while rows are put in order), factors, tid,
+/// hash and bookkeeping.
 fn resident_row_bytes(parameters: &Parameters) -> usize {
-    let code = parameters.dimensions.next_multiple_of(64) * usize::from(parameters.bits.max(4)) / 8;
+    // Few dimensions are padded to 128, more to a multiple of 64; the build uses 4 bits or more.
+    let padded = parameters.dimensions.next_multiple_of(64).max(128);
+    let code = padded * usize::from(parameters.bits.max(4)) / 8;
     let links = 2 * parameters.m * size_of::<u32>();
-    code + links + code.max(links) + 64
+    code + links + (2 * links).max(code) + 64
 }

@@ -19,7 +19,7 @@ pub const MAX_DIMENSIONS: usize = 16_000;
 
 const DEFAULT_M: i32 = 16;
 /// `docs/benchmarks.md` has the measurement behind it.
-const DEFAULT_EF_CONSTRUCTION: i32 = 100;
+const DEFAULT_EF_CONSTRUCTION: i32 = 64;
 /// Stands for "choose by dimensions".
 const AUTO: i32 = 0;
 

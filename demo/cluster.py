@@ -106,7 +106,6 @@ class Garage:
                 [os.environ["S3VECTOR_GARAGE"], "-c", config, "server", "--single-node", "--default-bucket"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
             )
-        (self.directory / "garage.pid").write_text(f"{self.process.pid}\n")
         # Garage makes the key and the bucket before it listens.
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -119,7 +118,6 @@ class Garage:
 
     def stop(self):
         stop(self.process, signal.SIGTERM)
-        (self.directory / "garage.pid").unlink(missing_ok=True)
 
 
 class Cluster:

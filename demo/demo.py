@@ -169,6 +169,8 @@ def main():
                         f" {report.dim(f'({time.perf_counter() - start:.1f}s)')}")
             try:
                 recall = run(cluster, options.rows)
+            except servers.DemoError:
+                raise
             except Exception as error:
                 raise servers.DemoError(f"{error}\nthe end of {cluster.log}:{servers.tail(cluster.log)}") from error
     except servers.DemoError as error:

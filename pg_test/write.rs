@@ -28,10 +28,8 @@ mod tests {
             }
             run("SET LOCAL enable_sort = on");
             assert_eq!(
-                ids(&format!(
-                    "SELECT id FROM items ORDER BY embedding <->
-                 (SELECT embedding FROM items WHERE id = 5)"
-                ))
+                ids("SELECT id FROM items ORDER BY embedding <->
+                 (SELECT embedding FROM items WHERE id = 5)")
                 .len(),
                 27
             );

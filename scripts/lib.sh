@@ -154,24 +154,24 @@ postgres_user() {
     fi
 }
 
-# Stops every server whose data lies below a folder: PostgreSQL leaves its process id in
-# postmaster.pid, the harnesses leave Garage's in garage.pid.
+# Stops every PostgreSQL and Garage started with files below a folder, which must be one that only
+# our own runs use.
 stop_servers_below() {
-    local file pid
-    [ -d "$1" ] || return 0
-    while IFS= read -r file; do
-        pid=$(head -n 1 "$file" 2>/dev/null) || continue
-        case $pid in
-        '' | *[!0-9]*) continue ;;
+    local cmdline pid program signal
+    for cmdline in /proc/[0-9]*/cmdline; do
+        grep -qasF "$1/" "$cmdline" || continue
+        IFS= read -r -d '' program <"$cmdline" || continue
+        case ${program##*/} in
+        postgres) signal=QUIT ;; # its children end with it, as they would not on KILL
+        garage) signal=TERM ;;
+        *) continue ;;
         esac
-        # A stale file may name a process of somebody else's: only end what runs from this folder.
-        if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$1"; then
-            kill -QUIT "$pid" 2>/dev/null || true
-            for _ in 1 2 3 4 5 6 7 8 9 10; do
-                kill -0 "$pid" 2>/dev/null || break
-                sleep 0.2
-            done
-            kill -KILL "$pid" 2>/dev/null || true
-        fi
-    done < <(find "$1" -maxdepth 4 \( -name postmaster.pid -o -name garage.pid \) 2>/dev/null)
+        pid=${cmdline//[!0-9]/}
+        kill "-$signal" "$pid" 2>/dev/null || true
+        for _ in {1..25}; do
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.2
+        done
+        kill -KILL "$pid" 2>/dev/null || true
+    done
 }

@@ -96,9 +96,6 @@ impl Garage {
                 .env("RUST_LOG", "warn"),
             &log,
         );
-        // `make test` ends by this file what a killed test left behind.
-        fs::write(self.folder.path().join("garage.pid"), server.pid().to_string())
-            .expect("garage.pid");
         self.server = Some(server);
         // Garage makes the key and the bucket before it listens.
         wait_for("Garage to listen", || {

@@ -21,7 +21,7 @@ use segment::{FORMAT_VERSION, Resident, RowSource, SegmentAttributes, SegmentDat
 use uuid::Uuid;
 
 use super::codes::{CodeDistances, Codes};
-use super::collect::Rows;
+use super::collect::{Rows, unreadable};
 use super::equal::{self, Groups};
 use crate::errors::{Failure, FailureKind};
 use crate::pages::meta::Parameters;
@@ -169,7 +169,7 @@ pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
     let store = ::storage::open(job.storage)?;
     let pool = threads::pool(job.threads).map_err(no_threads)?;
     control.enter(Phase::Encoding)?;
-    let groups = pool.install(|| equal::group(job.rows)).map_err(unreadable)?;
+    let groups = pool.install(|| equal::group(job.rows, &|| control.check()))?;
     let rows = groups.distinct.len();
     control.rows.store(rows as u64, Ordering::Relaxed);
 
@@ -190,7 +190,7 @@ pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
     }
 
     control.enter(Phase::Ordering)?;
-    let order = hnsw::order(&graph.view(), ORDER_WINDOW);
+    let order = hnsw::order(&graph.view(), ORDER_WINDOW, &control.graph).map_err(build_failure)?;
     let graph = graph.reorder(&order);
     let encoded = encoded.reorder(&order);
     let (tids, tid_offsets) = tids(job.rows, &groups, &order);
@@ -261,10 +261,6 @@ pub fn remove(storage: &StorageConfig, prefixes: Vec<String>) {
         Some(())
     };
     ::storage::with_signals_blocked(remove_all);
-}
-
-fn unreadable(error: io::Error) -> Failure {
-    Failure::new(FailureKind::Io, format!("could not read temporary file: {error}"))
 }
 
 fn bits(parameters: &Parameters) -> Result<Bits, Failure> {
@@ -369,10 +365,14 @@ fn link(
     };
     let rows = encoded.codes.len() / encoded.code_bytes;
     let distances = CodeDistances { quantizer, rows: encoded.view() };
-    hnsw::build(rows, &params, &distances, pool, &control.graph).map_err(|error| match error {
+    hnsw::build(rows, &params, &distances, pool, &control.graph).map_err(build_failure)
+}
+
+fn build_failure(error: BuildError) -> Failure {
+    match error {
         BuildError::Cancelled => cancelled(),
         other => Failure::new(FailureKind::Config, other.to_string()),
-    })
+    }
 }
 
 /// Heap tids by row in the final order, and where each row's start.

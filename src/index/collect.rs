@@ -113,6 +113,11 @@ impl Rows {
     }
 }
 
+/// The failure for rows that cannot be read back.
+pub fn unreadable(error: io::Error) -> Failure {
+    Failure::new(FailureKind::Io, format!("could not read temporary file: {error}"))
+}
+
 /// A temporary file of PostgreSQL's: in its temporary tablespaces, removed with the transaction
 /// or at the next start. Threads read it through a descriptor of their own.
 struct Spill {

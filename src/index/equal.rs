@@ -4,11 +4,11 @@
 //! neighbours' lists with each other and cut it off from the rest of the graph.
 
 use std::hash::{DefaultHasher, Hasher};
-use std::io;
 
 use rayon::prelude::*;
 
-use super::collect::Rows;
+use super::collect::{Rows, unreadable};
+use crate::errors::Failure;
 
 /// The distinct vectors of some rows, and which rows hold each.
 pub struct Groups {
@@ -27,27 +27,36 @@ impl Groups {
     }
 }
 
-/// Groups rows by vector, bit for bit. Runs on the current rayon pool.
+/// Groups rows by vector, bit for bit. Runs on the current rayon pool; `check` tells, often, when
+/// to give up.
 ///
 /// # Errors
-/// When rows cannot be read.
-pub fn group(rows: &Rows) -> io::Result<Groups> {
+/// When rows cannot be read; what `check` says.
+pub fn group(
+    rows: &Rows,
+    check: &(dyn Fn() -> Result<(), Failure> + Sync),
+) -> Result<Groups, Failure> {
+    let read = |row: u32| rows.vector(row as usize).map_err(unreadable);
     let mut hashed: Vec<(u64, u32)> = (0..rows.len() as u32)
         .into_par_iter()
-        .map(|row| Ok((hash(&rows.vector(row as usize)?), row)))
-        .collect::<io::Result<_>>()?;
+        .map(|row| {
+            check()?;
+            Ok((hash(&read(row)?), row))
+        })
+        .collect::<Result<_, Failure>>()?;
     hashed.par_sort_unstable();
 
     // For every row the first one that holds the same vector.
     let mut first = vec![0u32; rows.len()];
     for same_hash in hashed.chunk_by(|a, b| a.0 == b.0) {
+        check()?;
         let mut different: Vec<u32> = Vec::new();
         for &(_, row) in same_hash {
             let mut known = None;
             if same_hash.len() > 1 {
-                let vector = rows.vector(row as usize)?;
+                let vector = read(row)?;
                 for &candidate in &different {
-                    if equal(&vector, &rows.vector(candidate as usize)?) {
+                    if equal(&vector, &read(candidate)?) {
                         known = Some(candidate);
                         break;
                     }

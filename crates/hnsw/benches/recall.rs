@@ -90,7 +90,7 @@ fn measure(data: &Data, bits: Bits) {
             .expect("nobody stops the build");
         let rate = data.rows.len() as f64 / start.elapsed().as_secs_f64() / 1e3;
         let start = Instant::now();
-        order(&graph.view(), 256);
+        order(&graph.view(), 256, &Control::new()).expect("not stopped");
         let ordering = start.elapsed().as_secs_f64();
         println!(
             "  ef_construction {ef_construction}: {rate:.1} thousand vectors a second on {} threads, \

@@ -1,17 +1,30 @@
 //! A row order that puts near rows next to each other.
 
-use crate::{Graph, GraphView, NONE};
+use crate::{BuildError, Control, Graph, GraphView, NONE};
+
+/// Rows placed between two looks whether to stop: well under a millisecond.
+const STRIDE: usize = 1024;
 
 /// The order in which rows should be stored, as `order[new] = old`: greedily, the row comes next
 /// that is linked most often on level 0 with the last `window` rows placed.
 ///
 /// Rows in the same chunk of the payload are then often candidates of the same query. Takes
 /// `O(edges)`; ties go to the row that was linked last.
-pub fn order(graph: &GraphView<'_>, window: usize) -> Vec<u32> {
+///
+/// # Errors
+/// [`BuildError::Cancelled`] after [`Control::stop`].
+pub fn order(
+    graph: &GraphView<'_>,
+    window: usize,
+    control: &Control,
+) -> Result<Vec<u32>, BuildError> {
     let rows = graph.rows();
     let mut queue = Queue::new(rows);
     let mut order: Vec<u32> = Vec::with_capacity(rows);
     while let Some(row) = queue.pop() {
+        if order.len().is_multiple_of(STRIDE) && control.is_stopped() {
+            return Err(BuildError::Cancelled);
+        }
         if let Some(leaving) = order.len().checked_sub(window).map(|at| order[at]) {
             for neighbor in list(graph, leaving) {
                 queue.lower(*neighbor);
@@ -22,7 +35,7 @@ pub fn order(graph: &GraphView<'_>, window: usize) -> Vec<u32> {
             queue.raise(*neighbor);
         }
     }
-    order
+    Ok(order)
 }
 
 /// The neighbours of `row` on level 0.

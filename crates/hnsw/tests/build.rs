@@ -127,10 +127,19 @@ fn impossible_parameters_are_refused() {
 }
 
 #[test]
+fn choosing_an_order_can_be_stopped() {
+    let rows = clustered(100, 8, 10, 0.1, 1);
+    let graph = built(rows.len(), &params(8, 40), &Exact(&rows), 1);
+    let control = Control::new();
+    control.stop();
+    assert_eq!(order(&graph.view(), 256, &control), Err(BuildError::Cancelled));
+}
+
+#[test]
 fn an_order_is_a_permutation_that_keeps_neighbours_together() {
     let rows = clustered(4000, 8, 200, 0.1, 1);
     let graph = built(rows.len(), &params(8, 40), &Exact(&rows), 2);
-    let order = order(&graph.view(), 256);
+    let order = order(&graph.view(), 256, &Control::new()).expect("not stopped");
     let mut sorted = order.clone();
     sorted.sort_unstable();
     assert!(sorted.iter().enumerate().all(|(i, row)| i as u32 == *row));
@@ -172,7 +181,7 @@ proptest! {
         let params = BuildParams { m, ef_construction: ef, seed };
         let graph = built(rows.len(), &params, &Exact(&rows), threads);
         assert_sound(&graph, rows.len());
-        let order = order(&graph.view(), 16);
+        let order = order(&graph.view(), 16, &Control::new()).expect("not stopped");
         assert_sound(&graph.reorder(&order), rows.len());
     }
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Exact, ExactScorer, built, cube, params};
-use hnsw::{Graph, GraphError, GraphView, NONE, Searcher, order, validate};
+use hnsw::{Control, Graph, GraphError, GraphView, NONE, Searcher, order, validate};
 use proptest::prelude::*;
 
 fn graph() -> Graph {
@@ -91,7 +91,7 @@ fn exercise(view: &GraphView<'_>) {
         searcher.resume(view, &mut scorer, 7);
     }
     assert!(searcher.exhausted());
-    assert_eq!(order(view, 8).len(), view.rows());
+    assert_eq!(order(view, 8, &Control::new()).expect("not stopped").len(), view.rows());
 }
 
 /// A number that is often a valid index and sometimes not.

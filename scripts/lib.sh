@@ -143,6 +143,19 @@ export_tools() {
     # that flag for the extension alone instead.
     export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
     export CARGO_PGRX=$ROOT/scripts/cargo-pgrx
+    claim_target
+}
+
+# Checkouts share the compiled dependencies, but their own crates go by the same names, and Cargo
+# tells stale from fresh by file times: another checkout's build could pass for this one's. So a
+# checkout that takes the folder over forgets what was compiled of the workspace itself.
+claim_target() {
+    local stamp=$CARGO_TARGET_DIR/checkout
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$ROOT" ]; then
+        mkdir -p "$CARGO_TARGET_DIR"
+        rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/s3vector*
+        printf '%s\n' "$ROOT" >"$stamp"
+    fi
 }
 
 # The user PostgreSQL runs as: `postgres` when we are root, else ourselves.

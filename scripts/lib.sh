@@ -143,6 +143,8 @@ export_tools() {
     # that flag for the extension alone instead.
     export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
     export CARGO_PGRX=$ROOT/scripts/cargo-pgrx
+    # The AWS chain's last resort is an address of the cloud: tests and demo talk to loopback only.
+    export AWS_EC2_METADATA_DISABLED=true
     claim_target
 }
 

@@ -7,7 +7,8 @@ set -euo pipefail
 
 export_tools
 for name in S3VECTOR_CACHE S3VECTOR_PG_CONFIG S3VECTOR_PYTHON S3VECTOR_GARAGE PGRX_HOME \
-    CARGO_TARGET_DIR CARGO_PGRX CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND; do
+    CARGO_TARGET_DIR CARGO_PGRX CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND \
+    AWS_EC2_METADATA_DISABLED; do
     printf 'export %s=%q\n' "$name" "${!name}"
 done
 # shellcheck disable=SC2016 # expands where it is evaluated

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use segment::{FORMAT_VERSION, Resident, RowSource, SegmentAttributes, SegmentData, WriteControl};
 use uuid::Uuid;
 
-use super::codes::{CodeDistances, Codes};
+use super::codes::{BUILD_BITS, CodeDistances, Codes};
 use super::collect::{Rows, unreadable};
 use super::equal::{self, Groups};
 use crate::errors::{Failure, FailureKind};
@@ -33,8 +33,6 @@ const ORDER_WINDOW: usize = 256;
 const CENTROID_SAMPLE: usize = 1 << 16;
 /// Rows a thread encodes before it looks whether to stop.
 const ENCODE_ROWS: usize = 256;
-/// The graph is never built on fewer bits: below, recall suffers (`docs/benchmarks.md`).
-const BUILD_BITS: Bits = Bits::Four;
 /// Threads that wait for uploads and assemble shards.
 const UPLOAD_THREADS: usize = 2;
 /// How long clearing up after a failed build may take; a sweep gets what is left.
@@ -251,7 +249,7 @@ pub fn probe(storage: &StorageConfig, index_uuid: Uuid, control: &Control) -> Re
 pub fn remove(storage: &StorageConfig, prefixes: Vec<String>) {
     let remove_all = || -> Option<()> {
         let store = ::storage::open(storage).ok()?;
-        let runtime = ::storage::runtime("s3vector tidy", 1).ok()?;
+        let runtime = runtime("s3vector tidy", 1).ok()?;
         runtime.block_on(async {
             let removals = prefixes.iter().map(|prefix| segment::remove(&store, prefix));
             let all = futures::future::join_all(removals);

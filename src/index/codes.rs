@@ -1,7 +1,10 @@
 //! RaBitQ codes as the graph's distances: the place where the two crates meet.
 
 use hnsw::{BuildDistances, NodeScorer, Scorer};
-use rabitq::{NodeQuery, Quantizer, Query};
+use rabitq::{Bits, NodeQuery, Quantizer, Query};
+
+/// The graph is never built on fewer bits: below, recall suffers (`docs/benchmarks.md`).
+pub const BUILD_BITS: Bits = Bits::Four;
 
 /// The codes and factors of a segment's rows, `row × code byte` and `row × 3`.
 #[derive(Clone, Copy)]

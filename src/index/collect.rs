@@ -11,7 +11,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use pgrx::pg_sys;
+use rabitq::{Bits, code_bytes};
 
+use super::codes::BUILD_BITS;
 use crate::errors::{Failure, FailureKind};
 use crate::pages::meta::Parameters;
 
@@ -224,9 +226,8 @@ const MAX_ROWS: usize = u32::MAX as usize - 1;
 /// their distances while the graph grows; a second copy while rows are put in order), factors, tid,
 /// hash and bookkeeping.
 fn resident_row_bytes(parameters: &Parameters) -> usize {
-    // Few dimensions are padded to 128, more to a multiple of 64; the build uses 4 bits or more.
-    let padded = parameters.dimensions.next_multiple_of(64).max(128);
-    let code = padded * usize::from(parameters.bits.max(4)) / 8;
+    let bits = Bits::from_u8(parameters.bits).map_or(BUILD_BITS, |bits| bits.max(BUILD_BITS));
+    let code = code_bytes(parameters.dimensions, bits);
     let links = 2 * parameters.m * size_of::<u32>();
     code + links + (2 * links).max(code) + 64
 }

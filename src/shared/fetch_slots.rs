@@ -161,6 +161,15 @@ fn slot(number: usize) -> Slot {
     super::require();
     assert!(number < count(), "no fetch slot {number}");
     // SAFETY: `require` has checked that the pointers are set; the number is in range.
+    unsafe { at(number) }
+}
+
+/// The slot, from any thread: nothing is checked that could raise an error.
+///
+/// # Safety
+/// [`attach`] has set the pointers, and `number` is below [`count`].
+unsafe fn at(number: usize) -> Slot {
+    // SAFETY: by the contract both lie within the area.
     unsafe { Slot { state: &*STATES.add(number), body: &*BODIES.add(number) } }
 }
 
@@ -352,8 +361,7 @@ pub fn take_requests() -> Vec<Request> {
 /// was given up is dropped.
 pub fn answer(request: &Request, result: &Result<(Vec<f64>, Fetched), Failure>) {
     // SAFETY: the number came from `take_requests`, which has been through `slot`.
-    let slot =
-        unsafe { Slot { state: &*STATES.add(request.slot), body: &*BODIES.add(request.slot) } };
+    let slot = unsafe { at(request.slot) };
     let serving = word(request.number, Phase::Serving);
     let writing = word(request.number, Phase::Writing);
     if slot.state.compare_exchange(serving, writing, Ordering::AcqRel, Ordering::Acquire).is_err() {

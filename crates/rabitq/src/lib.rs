@@ -46,7 +46,7 @@ mod wide;
 pub use bounds::{Bounds, EPSILON};
 pub use layout::{BLOCK, Bits};
 pub use node::NodeQuery;
-pub use quantizer::{FACTORS, Quantizer, Scratch};
+pub use quantizer::{FACTORS, Quantizer, Scratch, code_bytes};
 pub use query::Query;
 pub use random::SplitMix64;
 pub use rotation::Rotation;

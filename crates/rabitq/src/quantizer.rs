@@ -6,7 +6,7 @@ use crate::{
     Bits, Rotation,
     layout::{self, BLOCK},
     rescale::{self, Fit},
-    rotation::FEW,
+    rotation::{FEW, padded},
 };
 
 /// Float32 factors stored beside each code; see [`Quantizer`] for their meaning.
@@ -14,6 +14,11 @@ pub const FACTORS: usize = 3;
 
 /// Factors stay below this, so that no estimate adds an infinity to its opposite.
 pub(crate) const LARGEST: f64 = f32::MAX as f64 / 8.0;
+
+/// Bytes of the code of a vector of `dimensions` at `bits` a dimension, padding included.
+pub fn code_bytes(dimensions: usize, bits: Bits) -> usize {
+    padded(dimensions) / BLOCK * bits.block_bytes()
+}
 
 /// Turns vectors into codes, and queries into what compares with codes.
 ///
@@ -96,7 +101,7 @@ impl Quantizer {
 
     /// Bytes of a row's code.
     pub fn code_bytes(&self) -> usize {
-        self.rotation.padded() / BLOCK * self.bits.block_bytes()
+        code_bytes(self.dimensions(), self.bits)
     }
 
     /// Writes the code and the factors of `vector`.

@@ -114,7 +114,7 @@ impl Rotation {
 }
 
 /// Whole blocks for `dimensions` coordinates, two at least for vectors of few dimensions.
-fn padded(dimensions: usize) -> usize {
+pub(crate) fn padded(dimensions: usize) -> usize {
     let least = if dimensions <= FEW { 2 * BLOCK } else { BLOCK };
     dimensions.next_multiple_of(BLOCK).max(least)
 }

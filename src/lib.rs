@@ -22,8 +22,10 @@
 use pgrx::prelude::*;
 
 mod errors;
+mod faults;
 mod functions;
 mod index;
+mod objects;
 mod pages;
 mod settings;
 mod shared;
@@ -39,6 +41,8 @@ extension_sql_file!("../sql/views.sql", name = "views", finalize);
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     hide_backtraces();
+    #[cfg(feature = "fault_points")]
+    faults::register();
     settings::register();
     index::register();
     if settings::preloading() {

@@ -25,6 +25,11 @@ static GRAPH_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
 static EF_SEARCH: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_EF_SEARCH);
 static FETCH_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 static FETCH_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(32);
+static FLUSH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024);
+static MERGE_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
+static MAINTENANCE_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
+static GC_GRACE: GucSetting<i32> = GucSetting::<i32>::new(24 * 3600);
+static SWEEP_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(3600);
 static WAVE_ROWS: GucSetting<i32> = GucSetting::<i32>::new(10);
 
 /// Candidates a search keeps unless told otherwise; `docs/benchmarks.md` has the measurement.
@@ -41,6 +46,7 @@ pub fn register() {
     register_storage();
     register_memory();
     register_search();
+    register_maintenance();
     // SAFETY: the prefix is a NUL-terminated literal; PostgreSQL copies it.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"s3vector".as_ptr()) };
 }
@@ -186,6 +192,84 @@ fn register_search() {
         GucContext::Userset,
         GucFlags::default(),
     );
+}
+
+fn register_maintenance() {
+    GucRegistry::define_int_guc(
+        c"s3vector.flush_size",
+        c"Size of the rows inserted since the last flush at which they become a segment.",
+        c"Every query reads these rows as they are; a maintenance worker turns them into a segment.",
+        &FLUSH_SIZE,
+        64,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"s3vector.merge_memory",
+        c"Memory that a flush or a merge of segments may use.",
+        c"Segments that would take more to merge stay apart.",
+        &MERGE_MEMORY,
+        4 * 1024,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"s3vector.maintenance_workers",
+        c"Maintenance workers that run at once, at most one a database.",
+        c"With 0 nothing is flushed, merged or swept unless a function is called to do it.",
+        &MAINTENANCE_WORKERS,
+        0,
+        64,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"s3vector.gc_grace",
+        c"How long objects that no index needs are kept.",
+        c"Longer than the longest query, the lag of a replica and the age of a backup to restore.",
+        &GC_GRACE,
+        0,
+        i32::MAX / 1000,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"s3vector.sweep_interval",
+        c"How often every database is looked through for work and for unused objects.",
+        c"0 leaves that to the functions.",
+        &SWEEP_INTERVAL,
+        0,
+        i32::MAX / 1000,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+}
+
+/// `s3vector.flush_size` in bytes.
+pub fn flush_bytes() -> u64 {
+    FLUSH_SIZE.get() as u64 * 1024
+}
+
+/// `s3vector.merge_memory` in bytes.
+pub fn merge_memory() -> usize {
+    MERGE_MEMORY.get() as usize * 1024
+}
+
+/// `s3vector.maintenance_workers`.
+pub fn maintenance_workers() -> usize {
+    MAINTENANCE_WORKERS.get() as usize
+}
+
+/// `s3vector.gc_grace`.
+pub fn gc_grace() -> Duration {
+    Duration::from_secs(GC_GRACE.get() as u64)
+}
+
+/// `s3vector.sweep_interval`; `None` for never.
+pub fn sweep_interval() -> Option<Duration> {
+    Some(Duration::from_secs(SWEEP_INTERVAL.get() as u64)).filter(|interval| !interval.is_zero())
 }
 
 /// The value of a string parameter, or `None` when it is empty.

@@ -5,6 +5,7 @@
 //! ([`storage::with_signals_blocked`]), never call PostgreSQL, and the main thread stays
 //! responsive by polling.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use pgrx::pg_sys;
@@ -22,17 +23,25 @@ pub fn run_interruptible<T: Send>(
     job: impl FnOnce() -> T + Send,
     mut watch: impl FnMut(),
 ) -> T {
+    let finished = AtomicBool::new(false);
+    // SAFETY: this process's own latch; the address is sent to the thread as a number.
+    let latch = unsafe { pg_sys::MyLatch } as usize;
     thread::scope(|scope| {
         // Dropped before the scope joins its threads, on success and on unwinding alike.
         let mut on_error = StopOnDrop { stop, armed: true };
+        let work = || {
+            // Dropped when the job has returned or panicked.
+            let _announce = Announce { finished: &finished, latch };
+            job()
+        };
         let spawned = storage::with_signals_blocked(|| {
-            thread::Builder::new().name("s3vector job".into()).spawn_scoped(scope, job)
+            thread::Builder::new().name("s3vector job".into()).spawn_scoped(scope, work)
         });
         let handle = match spawned {
             Ok(handle) => handle,
             Err(error) => pgrx::error!("could not start a thread: {error}"),
         };
-        while !handle.is_finished() {
+        while !finished.load(Ordering::Acquire) {
             watch();
             wait_for_latch(POLL_MS);
             pg_sys::check_for_interrupts!();
@@ -44,6 +53,19 @@ pub fn run_interruptible<T: Send>(
             Err(payload) => std::panic::resume_unwind(payload),
         }
     })
+}
+
+/// Tells the main thread that a job has ended, and wakes it.
+struct Announce<'a> {
+    finished: &'a AtomicBool,
+    latch: usize,
+}
+
+impl Drop for Announce<'_> {
+    fn drop(&mut self) {
+        self.finished.store(true, Ordering::Release);
+        wake(self.latch as *mut pg_sys::Latch);
+    }
 }
 
 /// Asks a job to stop unless disarmed.

@@ -1,55 +1,40 @@
 //! What an index is made of.
 
-use std::ops::ControlFlow;
-
 use pgrx::prelude::*;
 use pgrx::{PgRelation, pg_sys};
 
-use crate::errors::raise;
-use crate::index::scan::is_ours;
+use super::opened::Opened;
+use crate::index::catalog;
+use crate::index::maintain::delta_bytes;
 use crate::pages::manifest::{self, SegmentEntry};
-use crate::pages::meta::{Meta, relation_name};
-use crate::pages::{delta, tombstones};
+use crate::pages::meta::{Meta, Owner};
+use crate::pages::page::INVALID_BLOCK;
+use crate::pages::tombstones::Bitmap;
+use crate::pages::{consistent, delta, tombstones};
 use crate::settings;
 
-/// An open index of this access method; closes it when dropped.
-struct Opened(pg_sys::Relation);
-
-impl Opened {
-    /// Opens the relation; raises an error when it is not an s3vector index with storage.
-    fn new(relation: &PgRelation) -> Self {
-        // SAFETY: opens with a lock or raises an error; anything but an index is refused there.
-        unsafe {
-            let opened = Self(pg_sys::index_open(relation.oid(), pg_sys::AccessShareLock as i32));
-            let kind = (*(*opened.0).rd_rel).relkind as u8;
-            if !is_ours(opened.0) || kind != pg_sys::RELKIND_INDEX {
-                let name = relation_name(opened.0);
-                raise(
-                    PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
-                    format!("\"{name}\" is not an s3vector index"),
-                    "",
-                    "For a partitioned index ask about the indexes of its partitions.",
-                );
-            }
-            opened
-        }
-    }
-
-    fn segments(&self, meta: &Meta) -> Vec<(SegmentEntry, u64)> {
-        let dead = |entry: &SegmentEntry| match meta.tombstone_epoch {
-            0 => 0,
-            _ => tombstones::read(self.0, entry.tombstones, entry.entries).count(),
-        };
-        manifest::read(self.0, meta).into_iter().map(|entry| (entry, dead(&entry))).collect()
-    }
+/// What the pages of an index say about its size.
+struct Extent {
+    meta: Meta,
+    /// Segments, with the number of their removed entries.
+    segments: Vec<(SegmentEntry, u64)>,
+    delta_entries: u64,
 }
 
-impl Drop for Opened {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            // SAFETY: opened by `new`; after an error the transaction's end closes it.
-            unsafe { pg_sys::index_close(self.0, pg_sys::AccessShareLock as i32) };
-        }
+impl Extent {
+    fn of(index: pg_sys::Relation) -> Self {
+        consistent(index, |meta| {
+            let segments = manifest::read(index, meta)?;
+            let dead = tombstones::read(index, meta, &segments)?;
+            let dead = dead.iter().map(Bitmap::count);
+            let segments = segments.into_iter().zip(dead).collect();
+            let delta_entries = delta::live_tids(index, meta, INVALID_BLOCK)?.len() as u64;
+            Ok(Self { meta: *meta, segments, delta_entries })
+        })
+    }
+
+    fn sum(&self, of: fn(&(SegmentEntry, u64)) -> u64) -> i64 {
+        self.segments.iter().map(of).sum::<u64>() as i64
     }
 }
 
@@ -79,18 +64,16 @@ fn s3vector_index_info(
         name!(tombstones, i64),
         name!(storage_bytes, i64),
         name!(resident_bytes, i64),
+        name!(owned, bool),
     ),
 > {
-    let opened = Opened::new(&index);
-    let meta = Meta::read(opened.0);
+    let opened = Opened::new(index.oid(), pg_sys::AccessShareLock as i32);
+    let extent = Extent::of(opened.relation());
+    let meta = &extent.meta;
     let p = meta.parameters;
-    let segments = opened.segments(&meta);
-    let sum = |of: fn(&(SegmentEntry, u64)) -> u64| segments.iter().map(of).sum::<u64>() as i64;
-    let mut delta_entries = 0;
-    delta::for_each(opened.0, &meta, |_, _| {
-        delta_entries += 1;
-        ControlFlow::Continue(())
-    });
+    // SAFETY: reads the server's state.
+    let recovering = unsafe { pg_sys::RecoveryInProgress() };
+    let owned = !recovering && meta.owner == Owner::here(opened.relation());
     TableIterator::once((
         meta.index_uuid.to_string(),
         storage_url(),
@@ -103,13 +86,14 @@ fn s3vector_index_info(
         p.compression.name().to_owned(),
         p.chunk_rows as i32,
         p.shard_rows as i32,
-        segments.len() as i32,
-        sum(|(entry, _)| entry.rows),
-        sum(|(entry, _)| entry.entries),
-        delta_entries,
-        sum(|(_, dead)| *dead),
-        sum(|(entry, _)| entry.storage_bytes),
-        sum(|(entry, _)| entry.resident_bytes),
+        extent.segments.len() as i32,
+        extent.sum(|(entry, _)| entry.rows),
+        extent.sum(|(entry, _)| entry.entries),
+        extent.delta_entries as i64,
+        extent.sum(|(_, dead)| *dead),
+        extent.sum(|(entry, _)| entry.storage_bytes),
+        extent.sum(|(entry, _)| entry.resident_bytes),
+        owned,
     ))
 }
 
@@ -133,12 +117,12 @@ fn s3vector_segments(
         name!(tombstones, i64),
         name!(storage_bytes, i64),
         name!(resident_bytes, i64),
+        name!(generation, i32),
     ),
 > {
-    let opened = Opened::new(&index);
-    let meta = Meta::read(opened.0);
-    let segments = opened.segments(&meta);
-    TableIterator::new(segments.into_iter().map(|(entry, dead)| {
+    let opened = Opened::new(index.oid(), pg_sys::AccessShareLock as i32);
+    let extent = Extent::of(opened.relation());
+    TableIterator::new(extent.segments.into_iter().map(|(entry, dead)| {
         (
             entry.segment_uuid.to_string(),
             entry.prefix(),
@@ -147,6 +131,41 @@ fn s3vector_segments(
             dead as i64,
             entry.storage_bytes as i64,
             entry.resident_bytes as i64,
+            entry.generation as i32,
+        )
+    }))
+}
+
+/// Every s3vector index of this database: what it holds and what waits to be flushed. Behind the
+/// view `s3vector_stat_indexes`. Of an index that somebody keeps locked only the name is told;
+/// other sessions' temporary ones are left out.
+#[pg_extern(volatile, parallel_restricted)]
+#[expect(clippy::type_complexity, reason = "pgrx reads the columns from the type")]
+fn s3vector_indexes() -> TableIterator<
+    'static,
+    (
+        name!(index, pg_sys::Oid),
+        name!(segments, Option<i32>),
+        name!(entries, Option<i64>),
+        name!(tombstones, Option<i64>),
+        name!(delta_rows, Option<i64>),
+        name!(delta_bytes, Option<i64>),
+        name!(backlog, Option<bool>),
+    ),
+> {
+    let listed = catalog::indexes().into_iter().filter(|listed| !listed.temporary);
+    TableIterator::new(listed.map(|listed| {
+        let extent = Opened::at_once(listed.oid).map(|opened| Extent::of(opened.relation()));
+        let extent = extent.as_ref();
+        let bytes = extent.map(|extent| delta_bytes(&extent.meta));
+        (
+            listed.oid,
+            extent.map(|extent| extent.segments.len() as i32),
+            extent.map(|extent| extent.sum(|(entry, _)| entry.entries)),
+            extent.map(|extent| extent.sum(|(_, dead)| *dead)),
+            extent.map(|extent| extent.delta_entries as i64),
+            bytes.map(|bytes| bytes as i64),
+            bytes.map(|bytes| bytes >= settings::flush_bytes()),
         )
     }))
 }

@@ -11,10 +11,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::storage::{StorageConfig, Store};
-use bytes::Bytes;
 use distance::Metric;
 use futures::future::{Either, select};
-use hnsw::{BuildError, BuildParams, Graph};
+use hnsw::{BuildError, BuildParams, Graph, GraphView, NONE};
 use rabitq::{Bits, FACTORS, Quantizer, Scratch};
 use rayon::prelude::*;
 use segment::{FORMAT_VERSION, Resident, RowSource, SegmentAttributes, SegmentData, WriteControl};
@@ -24,7 +23,8 @@ use super::codes::{BUILD_BITS, CodeDistances, Codes};
 use super::collect::{Rows, unreadable};
 use super::equal::{self, Groups};
 use crate::errors::{Failure, FailureKind};
-use crate::pages::meta::Parameters;
+use crate::objects::claims;
+use crate::pages::meta::{Owner, Parameters};
 use crate::threads;
 
 /// Rows last placed that the row order looks back on.
@@ -61,6 +61,8 @@ pub enum Phase {
 pub struct Job<'a> {
     /// The rows.
     pub rows: &'a Rows,
+    /// A graph over the first of the rows, to start from.
+    pub base: Option<Base<'a>>,
     /// The index's parameters.
     pub parameters: Parameters,
     /// Folder of the index.
@@ -73,13 +75,22 @@ pub struct Job<'a> {
     pub threads: usize,
 }
 
+/// A graph that a job starts from.
+#[derive(Clone, Copy)]
+pub struct Base<'a> {
+    /// The graph.
+    pub graph: GraphView<'a>,
+    /// The row of the job that each row of the graph is, or [`NONE`](hnsw::NONE).
+    pub place: &'a [u32],
+}
+
 /// What a job made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Assembled {
     /// Distinct vectors.
     pub rows: u64,
-    /// Heap tuples.
-    pub entries: u64,
+    /// Heap tuples, by entry.
+    pub tids: Vec<u64>,
     /// Bytes of the segment's objects.
     pub storage_bytes: u64,
     /// Bytes of the segment in shared memory.
@@ -182,7 +193,7 @@ pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
     let mut encoded = pool.install(|| encode(job, &groups, &build_quantizer, control))?;
 
     control.enter(Phase::Linking)?;
-    let graph = link(job, &build_quantizer, &encoded, &pool, control)?;
+    let graph = link(job, &groups, &build_quantizer, &encoded, &pool, control)?;
     if bits != build_quantizer.bits() {
         encoded = pool.install(|| encode(job, &groups, &quantizer(bits), control))?;
     }
@@ -210,38 +221,45 @@ pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
     let written = upload(&store, &prefix, &data, &control.write)?;
     Ok(Assembled {
         rows: rows as u64,
-        entries: tids.len() as u64,
+        tids,
         storage_bytes: written.bytes,
         resident_bytes: Resident::size(&attributes) as u64,
     })
 }
 
-/// Writes a small object into the index's folder and deletes it again: whether the store can be
-/// used is better known before a long build than after it.
+/// Says in the store whose the index's folder is. Comes first: whether the store can be used is
+/// better known before a long build than after it.
 ///
 /// # Errors
 /// What storage says.
-pub fn probe(storage: &StorageConfig, index_uuid: Uuid, control: &Control) -> Result<(), Failure> {
+pub fn claim(
+    storage: &StorageConfig,
+    index_uuid: Uuid,
+    owner: Owner,
+    control: &Control,
+) -> Result<(), Failure> {
     let store = ::storage::open(storage)?;
-    let runtime = runtime("s3vector probe", 1)?;
-    let key = format!("{index_uuid}/probe");
-    let outcome = runtime.block_on(async {
-        let work = pin!(async {
-            store.put(&key, Bytes::from_static(b"s3vector")).await?;
-            store.delete(&[key]).await
-        });
-        let stopped = pin!(async {
-            while !control.graph.is_stopped() {
-                tokio::time::sleep(STOP_POLL).await;
-            }
-        });
-        match select(work, stopped).await {
-            Either::Left((outcome, _)) => outcome.map_err(Failure::from),
-            Either::Right(_) => Err(cancelled()),
-        }
-    });
+    let runtime = runtime("s3vector claim", 1)?;
+    let outcome =
+        runtime.block_on(until_stopped(control, claims::write(&*store, index_uuid, owner)));
     runtime.shutdown_background();
     outcome
+}
+
+/// The outcome of `work`, unless the job is stopped before.
+pub async fn until_stopped<T, E: Into<Failure>>(
+    control: &Control,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
+    let stopped = pin!(async {
+        while !control.graph.is_stopped() {
+            tokio::time::sleep(STOP_POLL).await;
+        }
+    });
+    match select(pin!(work), stopped).await {
+        Either::Left((outcome, _)) => outcome.map_err(Into::into),
+        Either::Right(_) => Err(cancelled()),
+    }
 }
 
 /// Deletes segments nothing names, without insisting: what cannot be deleted quickly is left to
@@ -351,6 +369,7 @@ fn encode(
 
 fn link(
     job: &Job<'_>,
+    groups: &Groups,
     quantizer: &Quantizer,
     encoded: &Encoded,
     pool: &rayon::ThreadPool,
@@ -359,11 +378,32 @@ fn link(
     let params = BuildParams {
         m: job.parameters.m,
         ef_construction: job.parameters.ef_construction,
-        seed: job.parameters.rotation_seed,
+        // Levels depend on seed and row number: with another seed every time, rows that are merged
+        // again and again do not always get their levels in the same places.
+        seed: job.segment_uuid.as_u64_pair().1,
     };
     let rows = encoded.codes.len() / encoded.code_bytes;
     let distances = CodeDistances { quantizer, rows: encoded.view() };
-    hnsw::build(rows, &params, &distances, pool, &control.graph).map_err(build_failure)
+    let graph = match &job.base {
+        None => hnsw::build(rows, &params, &distances, pool, &control.graph),
+        Some(base) => {
+            let place = places(base.place, groups);
+            hnsw::extend(&base.graph, &place, rows, &params, &distances, pool, &control.graph)
+        }
+    };
+    graph.map_err(build_failure)
+}
+
+/// Where a base's rows are among the distinct vectors: rows that a half-precision payload has made
+/// equal have one place together, and the first of them takes it.
+fn places(place: &[u32], groups: &Groups) -> Vec<u32> {
+    let mut taken = vec![false; groups.distinct.len()];
+    let group = |&row: &u32| {
+        let group = *groups.group_of.get(row as usize)?;
+        let free = !std::mem::replace(&mut taken[group as usize], true);
+        free.then_some(group)
+    };
+    place.iter().map(group).map(|group| group.unwrap_or(NONE)).collect()
 }
 
 fn build_failure(error: BuildError) -> Failure {
@@ -375,11 +415,13 @@ fn build_failure(error: BuildError) -> Failure {
 
 /// Heap tids by row in the final order, and where each row's start.
 fn tids(rows: &Rows, groups: &Groups, order: &[u32]) -> (Vec<u64>, Vec<u32>) {
-    let mut tids = Vec::with_capacity(rows.len());
+    let mut tids = Vec::with_capacity(rows.entries());
     let mut offsets = Vec::with_capacity(order.len() + 1);
     offsets.push(0);
     for &group in order {
-        tids.extend(groups.rows(group as usize).iter().map(|&row| rows.tid(row as usize)));
+        tids.extend(
+            groups.rows(group as usize).iter().flat_map(|&row| rows.tids(row as usize)).copied(),
+        );
         offsets.push(tids.len() as u32);
     }
     (tids, offsets)

@@ -8,20 +8,20 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use storage::StorageConfig;
 
-use super::assemble::{self, Control, Phase};
+use super::assemble::{Control, Phase};
 use super::collect::Collector;
 use super::insert::tid_to_u64;
 use super::options;
 use super::vector::{Vector, is_indexable};
+use super::writer::Writer;
+use crate::faults::fault_point;
 use crate::pages::manifest::{self, SegmentEntry};
-use crate::pages::meta::{Meta, random_uuid};
-use crate::pages::page::INVALID_BLOCK;
+use crate::pages::meta::Meta;
+use crate::pages::tombstones::Bitmap;
 use crate::pages::wal::{Fork, Locked, MAIN};
 use crate::pages::{delta, tombstones};
-use crate::threads::run_interruptible;
-use crate::{settings, shared};
+use crate::shared;
 
 const INIT: Fork = pg_sys::ForkNumber::INIT_FORKNUM;
 
@@ -34,8 +34,9 @@ pub unsafe extern "C-unwind" fn ambuild(
 ) -> *mut pg_sys::IndexBuildResult {
     shared::require();
     // SAFETY: PostgreSQL passes open relations, locked against other builds.
-    let mut build = unsafe { Build::new(index) };
-    build.probe();
+    let meta = Meta::create(index, unsafe { options::parameters(index) });
+    let mut watch = |control: &Control| report_progress(control);
+    let mut build = Build::start(index, meta, &mut watch);
     report_phase(Phase::Scanning);
     // SAFETY: as above; the callback gets `build`, which outlives the scan.
     let heap_tuples = unsafe {
@@ -53,8 +54,7 @@ pub unsafe extern "C-unwind" fn ambuild(
     if !build.collector.is_empty() {
         build.write_segment();
     }
-    let index_tuples = build.entries as f64;
-    build.publish();
+    let index_tuples = build.publish() as f64;
 
     // SAFETY: allocates a zeroed struct in the current memory context.
     let mut result = unsafe { PgBox::<pg_sys::IndexBuildResult>::alloc0() };
@@ -79,27 +79,34 @@ pub unsafe extern "C-unwind" fn ambuildempty(index: pg_sys::Relation) {
 /// Names a phase in `pg_stat_progress_create_index`.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn ambuildphasename(phase: i64) -> *mut c_char {
-    let name: &CStr = match phase {
+    // PostgreSQL only reads it.
+    phase_text(phase).map_or(std::ptr::null_mut(), |name| name.as_ptr().cast_mut())
+}
+
+/// The name of a phase, as views show it.
+pub fn phase_name(phase: i64) -> Option<&'static str> {
+    phase_text(phase).and_then(|name| name.to_str().ok())
+}
+
+fn phase_text(phase: i64) -> Option<&'static CStr> {
+    let name = match phase {
         _ if phase == i64::from(pg_sys::PROGRESS_CREATEIDX_SUBPHASE_INITIALIZE) => c"initializing",
         _ if phase == Phase::Scanning as i64 => c"scanning table",
         _ if phase == Phase::Encoding as i64 => c"encoding vectors",
         _ if phase == Phase::Linking as i64 => c"building graph",
         _ if phase == Phase::Ordering as i64 => c"ordering rows",
         _ if phase == Phase::Writing as i64 => c"writing segment",
-        _ => return std::ptr::null_mut(),
+        _ => return None,
     };
-    // PostgreSQL only reads it.
-    name.as_ptr().cast_mut()
+    Some(name)
 }
 
-/// A build under way. Dropped without being published, it takes its segments away again.
-struct Build {
+/// A build under way.
+struct Build<'a> {
     index: pg_sys::Relation,
-    storage: StorageConfig,
     meta: Meta,
     collector: Collector,
-    segments: Vec<SegmentEntry>,
-    entries: u64,
+    writer: Writer<'a>,
 }
 
 /// Called for every live tuple of the heap.
@@ -115,7 +122,7 @@ unsafe extern "C-unwind" fn collect(
     // SAFETY: `state` is the `Build` that `ambuild` passed and does not touch during the scan;
     // there is one value and one flag a column.
     unsafe {
-        let build = &mut *state.cast::<Build>();
+        let build = &mut *state.cast::<Build<'_>>();
         if *isnull {
             return;
         }
@@ -131,109 +138,46 @@ unsafe extern "C-unwind" fn collect(
     }
 }
 
-impl Build {
-    /// # Safety
-    /// `index` is an open relation of this access method.
-    unsafe fn new(index: pg_sys::Relation) -> Self {
-        // SAFETY: by the contract; the memory setting is a plain variable.
-        let (parameters, budget) =
-            unsafe { (options::parameters(index), pg_sys::maintenance_work_mem as usize * 1024) };
-        Self {
-            index,
-            storage: settings::storage(),
-            meta: Meta::create(index, parameters),
-            collector: Collector::new(&parameters, budget),
-            segments: Vec::new(),
-            entries: 0,
-        }
-    }
-
+impl<'a> Build<'a> {
     /// Raises an error now when the store cannot be written to.
-    fn probe(&self) {
-        let control = Control::default();
-        let (storage, uuid) = (&self.storage, self.meta.index_uuid);
-        let probe = || assemble::probe(storage, uuid, &control);
-        if let Err(failure) = run_interruptible(&|| control.stop(), probe, || ()) {
-            failure.raise();
-        }
+    fn start(index: pg_sys::Relation, meta: Meta, watch: &'a mut dyn FnMut(&Control)) -> Self {
+        // SAFETY: a plain variable of this process.
+        let budget = unsafe { pg_sys::maintenance_work_mem } as usize * 1024;
+        let collector = Collector::new(&meta.parameters, budget);
+        Self { index, meta, collector, writer: Writer::claim(index, &meta, watch) }
     }
 
     /// Turns the collected rows into a segment in storage.
     fn write_segment(&mut self) {
-        let rows = self.collector.take();
-        let job = assemble::Job {
-            rows: &rows,
-            parameters: self.meta.parameters,
-            index_uuid: self.meta.index_uuid,
-            segment_uuid: random_uuid(),
-            storage: &self.storage,
-            threads: threads(),
-        };
-        let control = Control::default();
-        let built = run_interruptible(
-            &|| control.stop(),
-            || assemble::run(&job, &control),
-            || {
-                report_progress(&control);
-            },
-        );
-        match built {
-            Ok(segment) => {
-                self.entries += segment.entries;
-                self.segments.push(SegmentEntry {
-                    index_uuid: job.index_uuid,
-                    segment_uuid: job.segment_uuid,
-                    rows: segment.rows,
-                    entries: segment.entries,
-                    storage_bytes: segment.storage_bytes,
-                    resident_bytes: segment.resident_bytes,
-                    generation: 0,
-                    tombstones: INVALID_BLOCK,
-                });
-            }
-            Err(failure) => failure.raise(),
-        }
+        self.writer.write(&self.collector.take(), None, 0);
+        fault_point("build.segment_written");
     }
 
-    fn publish(mut self) {
-        self.meta.segment_rows = self.segments.iter().map(|segment| segment.rows).sum();
-        self.meta.segment_entries = self.entries;
-        write_pages(self.index, MAIN, self.meta, &self.segments);
-        self.segments.clear();
-    }
-}
-
-impl Drop for Build {
-    fn drop(&mut self) {
-        if !self.segments.is_empty() {
-            let prefixes = self.segments.iter().map(SegmentEntry::prefix).collect();
-            assemble::remove(&self.storage, prefixes);
-        }
+    /// Writes the index's pages; returns the heap tuples it has.
+    fn publish(mut self) -> u64 {
+        let segments = self.writer.written().to_vec();
+        self.meta.segment_rows = segments.iter().map(|segment| segment.rows).sum();
+        self.meta.segment_entries = segments.iter().map(|segment| segment.entries).sum();
+        let entries = self.meta.segment_entries;
+        fault_point("build.before_publish");
+        write_pages(self.index, MAIN, self.meta, &segments);
+        fault_point("build.published");
+        self.writer.finish();
+        entries
     }
 }
 
 /// Writes all pages of a new index; the meta page comes last and makes the rest count.
 fn write_pages(index: pg_sys::Relation, fork: Fork, mut meta: Meta, segments: &[SegmentEntry]) {
-    let first = Locked::extend(index, fork);
+    let new_page = || Locked::extend(index, fork);
+    let first = new_page();
     meta.delta_head = delta::create(index, fork);
     meta.delta_tail = meta.delta_head;
-    let named: Vec<SegmentEntry> = segments
-        .iter()
-        .map(|&segment| SegmentEntry {
-            tombstones: tombstones::create(index, fork, segment.entries),
-            ..segment
-        })
-        .collect();
-    meta.manifest_head = manifest::write(index, fork, &named);
+    meta.delta_pages = 1;
+    let bitmaps: Vec<Bitmap> = segments.iter().map(|s| Bitmap::new(s.entries)).collect();
+    meta.tombstone_head = tombstones::write(index, new_page, &bitmaps);
+    meta.manifest_head = manifest::write(index, new_page, segments);
     meta.write_new(index, &first);
-}
-
-/// Threads a build may use: PostgreSQL's own limit for maintenance, and this process itself.
-fn threads() -> usize {
-    // SAFETY: a plain variable of this process.
-    let workers = unsafe { pg_sys::max_parallel_maintenance_workers } as usize;
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    (workers + 1).min(processors)
 }
 
 fn report_phase(phase: Phase) {

@@ -15,6 +15,7 @@ use super::codes::{Codes, QueryScorer};
 use super::rerank::{Candidate, RowId};
 use crate::pages::manifest::SegmentEntry;
 use crate::pages::meta::Meta;
+use crate::pages::page::Damage;
 use crate::pages::tombstones::{self, Bitmap};
 use crate::shared::graphs::Graph;
 
@@ -49,14 +50,14 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Opens a segment of the manifest; waits for its graph to be loaded when it is not in
-    /// memory.
-    pub fn open(index: pg_sys::Relation, meta: &Meta, entry: &SegmentEntry) -> Self {
+    /// Opens a segment of the manifest, of whose entries vacuum has removed `dead`; waits for its
+    /// graph to be loaded when it is not in memory.
+    pub fn open(entry: &SegmentEntry, dead: Option<Rc<Bitmap>>) -> Self {
         Self {
             index_uuid: entry.index_uuid,
             segment_uuid: entry.segment_uuid,
             graph: Graph::obtain(entry.index_uuid, entry.segment_uuid),
-            dead: dead_entries(index, meta, entry),
+            dead,
             query: None,
             searcher: SEARCHERS.with_borrow_mut(Vec::pop).unwrap_or_default(),
             taken: 0,
@@ -91,10 +92,12 @@ impl Segment {
         let (graph, code_bytes) = (view.graph(), view.code_bytes());
         let more = more.min(view.rows());
         let mut found = Vec::new();
-        // Rows vacuum has emptied are no candidates; go on while only such are found.
-        while found.is_empty() && !(self.started && self.searcher.exhausted()) {
+        // Rows vacuum has emptied are no candidates: search on for as many live ones. A scan counts
+        // on all that are near being among them.
+        while found.len() < more && !(self.started && self.searcher.exhausted()) {
             if self.started {
-                self.searcher.resume(&graph, &mut scorer, more);
+                let missing = (more - found.len()).max(more / 4);
+                self.searcher.resume(&graph, &mut scorer, missing);
             } else {
                 self.searcher.start(&graph, &mut scorer, more);
                 self.started = true;
@@ -148,27 +151,48 @@ impl Drop for Segment {
     }
 }
 
-/// The removed entries of a segment, from this process's copy while it is current; `None` when
-/// there are none.
-fn dead_entries(index: pg_sys::Relation, meta: &Meta, entry: &SegmentEntry) -> Option<Rc<Bitmap>> {
+/// The removed entries of every segment, from this process's copies while they are current; `None`
+/// for a segment that has none.
+///
+/// # Errors
+/// A page that is no page of tombstones.
+pub fn dead_entries(
+    index: pg_sys::Relation,
+    meta: &Meta,
+    segments: &[SegmentEntry],
+) -> Result<Vec<Option<Rc<Bitmap>>>, Damage> {
     if meta.tombstone_epoch == 0 {
-        return None;
+        return Ok(vec![None; segments.len()]);
     }
     let known = TOMBSTONES.with_borrow(|known| {
-        let known = known.get(&entry.segment_uuid)?;
-        (known.epoch == meta.tombstone_epoch).then(|| Rc::clone(&known.bitmap))
+        let current = |segment: &SegmentEntry| {
+            let known = known.get(&segment.segment_uuid)?;
+            (known.epoch == meta.tombstone_epoch).then(|| Rc::clone(&known.bitmap))
+        };
+        segments.iter().map(current).collect::<Option<Vec<_>>>()
     });
-    let bitmap = known.unwrap_or_else(|| {
-        let bitmap = Rc::new(tombstones::read(index, entry.tombstones, entry.entries));
-        let copy = Tombstones { epoch: meta.tombstone_epoch, bitmap: Rc::clone(&bitmap) };
-        TOMBSTONES.with_borrow_mut(|known| {
-            // Segments come and go: start over rather than remember them all.
-            if known.len() >= MAX_TOMBSTONES {
-                known.clear();
-            }
-            known.insert(entry.segment_uuid, copy);
-        });
-        bitmap
+    let bitmaps = match known {
+        Some(bitmaps) => bitmaps,
+        None => {
+            let bitmaps = tombstones::read(index, meta, segments)?.into_iter().map(Rc::new);
+            let bitmaps: Vec<Rc<Bitmap>> = bitmaps.collect();
+            remember(meta.tombstone_epoch, segments, &bitmaps);
+            bitmaps
+        }
+    };
+    let dead = |bitmap: Rc<Bitmap>| (!bitmap.is_empty()).then_some(bitmap);
+    Ok(bitmaps.into_iter().map(dead).collect())
+}
+
+fn remember(epoch: u32, segments: &[SegmentEntry], bitmaps: &[Rc<Bitmap>]) {
+    TOMBSTONES.with_borrow_mut(|known| {
+        // Segments come and go: start over rather than remember them all.
+        if known.len() + segments.len() > MAX_TOMBSTONES {
+            known.clear();
+        }
+        for (segment, bitmap) in segments.iter().zip(bitmaps) {
+            let copy = Tombstones { epoch, bitmap: Rc::clone(bitmap) };
+            known.insert(segment.segment_uuid, copy);
+        }
     });
-    (!bitmap.is_empty()).then_some(bitmap)
 }

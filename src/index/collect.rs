@@ -27,6 +27,8 @@ pub struct Rows {
     dimensions: usize,
     block_rows: usize,
     tids: Vec<u64>,
+    /// Where a row's tids start, `rows + 1`.
+    tid_offsets: Vec<u32>,
     blocks: Vec<Vec<f32>>,
     /// Blocks before this one are in the file.
     spilled_blocks: usize,
@@ -39,6 +41,7 @@ impl Rows {
             dimensions,
             block_rows: (BLOCK_BYTES / (dimensions * size_of::<f32>())).max(1),
             tids: Vec::new(),
+            tid_offsets: vec![0],
             blocks: Vec::new(),
             spilled_blocks: 0,
             file: None,
@@ -47,12 +50,12 @@ impl Rows {
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.tids.len()
+        self.tid_offsets.len() - 1
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.tids.is_empty()
+        self.len() == 0
     }
 
     /// Elements of a vector.
@@ -60,9 +63,14 @@ impl Rows {
         self.dimensions
     }
 
-    /// The heap tid of a row.
-    pub fn tid(&self, row: usize) -> u64 {
-        self.tids[row]
+    /// The heap tids of a row.
+    pub fn tids(&self, row: usize) -> &[u64] {
+        &self.tids[self.tid_offsets[row] as usize..self.tid_offsets[row + 1] as usize]
+    }
+
+    /// Heap tids of all rows.
+    pub fn entries(&self) -> usize {
+        self.tids.len()
     }
 
     /// The vector of a row, from memory or from the file.
@@ -84,7 +92,7 @@ impl Rows {
         }
     }
 
-    fn push(&mut self, tid: u64, vector: &[f32]) -> io::Result<()> {
+    fn push(&mut self, tids: impl IntoIterator<Item = u64>, vector: &[f32]) -> io::Result<()> {
         let capacity = self.block_rows * self.dimensions;
         if self.blocks.last().is_none_or(|block| block.len() == capacity) {
             if self.file.is_some() {
@@ -92,7 +100,8 @@ impl Rows {
             }
             self.blocks.push(Vec::with_capacity(capacity));
         }
-        self.tids.push(tid);
+        self.tids.extend(tids);
+        self.tid_offsets.push(self.tids.len() as u32);
         if let Some(block) = self.blocks.last_mut() {
             block.extend_from_slice(vector);
         }
@@ -113,6 +122,16 @@ impl Rows {
         }
         Ok(())
     }
+}
+
+/// The failure for rows that cannot be kept.
+fn unwritable(error: &io::Error) -> Failure {
+    let kind = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureKind::DiskFull,
+        _ => FailureKind::Io,
+    };
+    Failure::new(kind, format!("could not write temporary file: {error}"))
+        .hint("Free space in the temporary tablespaces, or raise maintenance_work_mem.")
 }
 
 /// The failure for rows that cannot be read back.
@@ -183,23 +202,37 @@ impl Collector {
 
     /// Adds a row. Raises an error when a temporary file cannot be written.
     pub fn push(&mut self, tid: u64, vector: &[f32]) {
-        let added = self.rows.push(tid, vector).and_then(|()| {
-            let resident = self.rows.len() * self.resident_row_bytes;
-            let vectors = self.rows.len() * size_of_val(vector);
-            if self.rows.file.is_none() && resident + vectors > self.budget {
-                self.rows.spill()?;
-            }
-            Ok(())
-        });
-        if let Err(error) = added {
-            let kind = match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureKind::DiskFull,
-                _ => FailureKind::Io,
-            };
-            Failure::new(kind, format!("could not write temporary file: {error}"))
-                .hint("Free space in the temporary tablespaces, or raise maintenance_work_mem.")
-                .raise();
+        if self.must_spill(1) && self.rows.file.is_none() {
+            self.rows.spill().unwrap_or_else(|error| unwritable(&error).raise());
         }
+        self.push_row([tid], vector).unwrap_or_else(|failure| failure.raise());
+    }
+
+    /// Prepares for `rows` rows at most: with them at hand, [`push_row`](Self::push_row) does not
+    /// call PostgreSQL.
+    pub fn expect(&mut self, rows: usize) {
+        if self.must_spill(rows) {
+            self.rows.spill().unwrap_or_else(|error| unwritable(&error).raise());
+        }
+    }
+
+    /// Adds a row with all its tids, on any thread.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be written.
+    pub fn push_row(
+        &mut self,
+        tids: impl IntoIterator<Item = u64>,
+        vector: &[f32],
+    ) -> Result<(), Failure> {
+        self.rows.push(tids, vector).map_err(|error| unwritable(&error))
+    }
+
+    /// Whether `more` rows would not fit into the budget with their vectors in memory.
+    fn must_spill(&self, more: usize) -> bool {
+        let rows = self.rows.len() + more;
+        let vector_bytes = self.rows.dimensions * size_of::<f32>();
+        rows * (self.resident_row_bytes + vector_bytes) > self.budget
     }
 
     /// Whether the next row belongs to another segment.
@@ -222,10 +255,10 @@ impl Collector {
 /// Row numbers are 32 bits wide, and the largest one means "none".
 const MAX_ROWS: usize = u32::MAX as usize - 1;
 
-/// What a row takes in memory while a segment is built, its vector apart: code and links (with
+/// What a row takes in memory, in bytes, while a segment is built, its vector apart: code and links (with
 /// their distances while the graph grows; a second copy while rows are put in order), factors, tid,
 /// hash and bookkeeping.
-fn resident_row_bytes(parameters: &Parameters) -> usize {
+pub fn resident_row_bytes(parameters: &Parameters) -> usize {
     let bits = Bits::from_u8(parameters.bits).map_or(BUILD_BITS, |bits| bits.max(BUILD_BITS));
     let code = code_bytes(parameters.dimensions, bits);
     let links = 2 * parameters.m * size_of::<u32>();

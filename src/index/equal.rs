@@ -14,6 +14,8 @@ use crate::errors::Failure;
 pub struct Groups {
     /// A row that holds the vector, for each distinct vector, ascending.
     pub distinct: Vec<u32>,
+    /// The distinct vector that each row holds, by number.
+    pub group_of: Vec<u32>,
     /// Where a vector's rows start in `members`, `distinct + 1`.
     offsets: Vec<u32>,
     /// Every row, grouped by vector.
@@ -78,21 +80,25 @@ fn collect(first: &[u32]) -> Groups {
     for (group, &row) in distinct.iter().enumerate() {
         group_of[row as usize] = group as u32;
     }
+    // A row's first equal comes before it, so that its group is known already.
+    for row in 0..first.len() {
+        group_of[row] = group_of[first[row] as usize];
+    }
     let mut offsets = vec![0u32; distinct.len() + 1];
-    for &row in first {
-        offsets[group_of[row as usize] as usize + 1] += 1;
+    for &group in &group_of {
+        offsets[group as usize + 1] += 1;
     }
     for group in 0..distinct.len() {
         offsets[group + 1] += offsets[group];
     }
     let mut next = offsets.clone();
     let mut members = vec![0u32; first.len()];
-    for (row, &first_row) in first.iter().enumerate() {
-        let place = &mut next[group_of[first_row as usize] as usize];
+    for (row, &group) in group_of.iter().enumerate() {
+        let place = &mut next[group as usize];
         members[*place as usize] = row as u32;
         *place += 1;
     }
-    Groups { distinct, offsets, members }
+    Groups { distinct, group_of, offsets, members }
 }
 
 fn hash(vector: &[f32]) -> u64 {

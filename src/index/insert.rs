@@ -1,11 +1,14 @@
 //! `aminsert`: a new row goes to the delta. Nothing here talks to storage.
 
+use pgrx::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::maintain::delta_has_grown;
 use super::vector::{Vector, is_indexable};
+use crate::faults::fault_point;
 use crate::pages::delta;
-use crate::pages::meta::Meta;
+use crate::pages::meta::{Meta, Parameters};
 
 /// Adds one heap tuple to the index.
 #[pg_guard]
@@ -18,20 +21,54 @@ pub unsafe extern "C-unwind" fn aminsert(
     _heap: pg_sys::Relation,
     _check_unique: pg_sys::IndexUniqueCheck::Type,
     _index_unchanged: bool,
-    _index_info: *mut pg_sys::IndexInfo,
+    index_info: *mut pg_sys::IndexInfo,
 ) -> bool {
-    // SAFETY: PostgreSQL passes one value and one flag a column, and a valid tid.
+    // SAFETY: PostgreSQL passes one value and one flag a column, a valid tid, and a structure that
+    // lives as long as the statement inserts.
     unsafe {
         if *isnull {
             return false;
         }
         let vector = Vector::new(*values);
-        if is_indexable(vector.as_slice(), &Meta::read(index).parameters) {
-            delta::append(index, tid_to_u64(*heap_tid), vector.as_slice());
+        let cache = Cache::of(index, &mut *index_info);
+        if is_indexable(vector.as_slice(), &cache.parameters) {
+            fault_point("insert.before_append");
+            let tid = tid_to_u64(*heap_tid);
+            if let Some(pages) = delta::append(index, &mut cache.tail, tid, vector.as_slice()) {
+                delta_has_grown(index, pages);
+            }
+            fault_point("insert.appended");
         }
     }
     // No unique index: there is nothing to report.
     false
+}
+
+/// What a statement that inserts need not look up for every row.
+struct Cache {
+    parameters: Parameters,
+    /// Where the last row went.
+    tail: pg_sys::BlockNumber,
+}
+
+impl Cache {
+    /// The statement's cache, filled when it is new.
+    ///
+    /// # Safety
+    /// `index` is an open relation of this access method and `info` belongs to it.
+    unsafe fn of(index: pg_sys::Relation, info: &mut pg_sys::IndexInfo) -> &mut Self {
+        // SAFETY: the field is this access method's own: null, or what is put there now, which
+        // lives as long as the structure.
+        unsafe {
+            if info.ii_AmCache.is_null() {
+                let meta = Meta::read(index);
+                let cache = Self { parameters: meta.parameters, tail: meta.delta_tail };
+                let mut context = PgMemoryContexts::For(info.ii_Context);
+                info.ii_AmCache = context.leak_and_drop_on_delete(cache).cast();
+            }
+            &mut *info.ii_AmCache.cast()
+        }
+    }
 }
 
 /// A heap tid as the index stores it: block << 16 | offset.

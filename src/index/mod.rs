@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   handler ─▶ options · cost · build ─▶ collect ─▶ assemble ─▶ (pages, storage)
-//!           ─▶ insert · vacuum
+//!           ─▶ insert · vacuum ─▶ (asks for maintenance)
+//!   maintain ─▶ flush · merge (policy) ─▶ writer ─▶ assemble;  sweep ─▶ (objects)
 //!           ─▶ scan ─▶ candidates ─▶ rerank ─▶ fetch ─▶ (shared memory, storage worker)
 //!                └─▶ limit: how many rows the plan wants
 //! ```
@@ -10,20 +11,28 @@
 pub mod assemble;
 pub mod build;
 pub mod candidates;
+pub mod catalog;
 pub mod codes;
 pub mod collect;
 pub mod cost;
 mod equal;
 pub mod fetch;
+pub mod flush;
 pub mod handler;
 pub mod insert;
 pub mod limit;
+pub mod maintain;
+pub mod merge;
 pub mod options;
+pub mod policy;
 pub mod rerank;
 pub mod scan;
 pub mod statistics;
+pub mod sweep;
+pub mod temporary;
 pub mod vacuum;
 pub mod vector;
+pub mod writer;
 
 /// Defines the storage parameters and hooks the executor. Called once, from `_PG_init`.
 pub fn register() {

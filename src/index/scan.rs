@@ -13,7 +13,7 @@ use pgrx::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::candidates::Segment;
+use super::candidates::{Segment, dead_entries};
 use super::fetch::Fetcher;
 use super::insert::u64_to_tid;
 use super::limit;
@@ -22,7 +22,8 @@ use super::statistics::ScanStatistics;
 use super::vector::{Vector, check_dimensions};
 use crate::errors::raise;
 use crate::pages::meta::Meta;
-use crate::pages::{delta, manifest};
+use crate::pages::page::Damage;
+use crate::pages::{consistent, delta, manifest};
 use crate::{settings, shared};
 
 /// Most candidates a first search keeps because of a large LIMIT; the rest comes as it is needed.
@@ -173,8 +174,8 @@ impl Scan {
             let null = key.sk_flags & pg_sys::SK_ISNULL as i32 != 0;
             ((*scan).indexRelation, (!null).then_some(key.sk_argument))
         };
-        let meta = Meta::read(index);
-        let parameters = meta.parameters;
+        // Fixed when the index is created, so they may be read ahead of the rest.
+        let parameters = Meta::read(index).parameters;
         self.started = true;
         self.statistics = ScanStatistics::default();
         self.wave_rows = settings::wave_rows();
@@ -191,22 +192,25 @@ impl Scan {
         self.allowance = wanted.max(self.ef / 2);
 
         let started = Instant::now();
-        self.segments = manifest::read(index, &meta)
-            .iter()
-            .map(|entry| Segment::open(index, &meta, entry))
-            .collect();
+        let (query, recheck) = (self.query.as_ref(), self.recheck);
+        let (segments, dead, rows) = consistent(index, |meta| {
+            let segments = manifest::read(index, meta)?;
+            let dead = dead_entries(index, meta, &segments)?;
+            Ok((segments, dead, delta_rows(index, meta, query, recheck)?))
+        });
+        self.segments =
+            segments.iter().zip(dead).map(|(entry, dead)| Segment::open(entry, dead)).collect();
         self.statistics.segments = self.segments.len() as u32;
+        self.statistics.delta_rows = rows.len() as u32;
+        self.rerank.add_settled(rows);
         match &self.query {
             Some(query) => {
                 for segment in &mut self.segments {
                     segment.aim(query.vector());
                 }
-                let rows = delta_rows(index, &meta, query, self.recheck);
-                self.statistics.delta_rows = rows.len() as u32;
-                self.rerank.add_settled(rows);
                 self.search(self.ef);
             }
-            None => self.list_everything(index, &meta),
+            None => self.list_segments(),
         }
         self.statistics.search += started.elapsed();
         self.statistics.publish();
@@ -286,42 +290,37 @@ impl Scan {
         }
     }
 
-    /// Every row, in no particular order: what a query without direction gets.
-    fn list_everything(&mut self, index: pg_sys::Relation, meta: &Meta) {
+    /// Every row of the segments, in no particular order: what a query without direction gets.
+    fn list_segments(&mut self) {
         let mut rows = Vec::new();
-        let row = |source| Settled { distance: 0.0, source };
         for (number, segment) in self.segments.iter().enumerate() {
-            let segment_rows = 0..segment.view().rows() as u32;
-            rows.extend(
-                segment_rows.map(|n| row(Source::Row(RowId { segment: number as u32, row: n }))),
-            );
+            let id = |row| RowId { segment: number as u32, row };
+            let source = (0..segment.view().rows() as u32).map(|row| Source::Row(id(row)));
+            rows.extend(source.map(|source| Settled { distance: 0.0, source }));
         }
-        delta::for_each(index, meta, |tid, _| {
-            rows.push(row(Source::Tid(tid)));
-            ControlFlow::Continue(())
-        });
         self.rerank.add_settled(rows);
     }
 }
 
-/// The exact distances of the delta's rows, or lower bounds when everything is to be rechecked.
+/// The delta's rows with their exact distances, with lower bounds when everything is to be
+/// rechecked, with none for a query without direction.
 fn delta_rows(
     index: pg_sys::Relation,
     meta: &Meta,
-    query: &ExactQuery,
+    query: Option<&ExactQuery>,
     recheck: bool,
-) -> Vec<Settled> {
+) -> Result<Vec<Settled>, Damage> {
     let mut rows = Vec::new();
     delta::for_each(index, meta, |tid, vector| {
-        let distance = if recheck {
-            query.lower_bound_bytes(Payload::Float32, vector)
-        } else {
-            query.distance_bytes(Payload::Float32, vector)
+        let distance = match query {
+            None => 0.0,
+            Some(query) if recheck => query.lower_bound_bytes(Payload::Float32, vector),
+            Some(query) => query.distance_bytes(Payload::Float32, vector),
         };
         rows.push(Settled { distance, source: Source::Tid(tid) });
         ControlFlow::Continue(())
-    });
-    rows
+    })?;
+    Ok(rows)
 }
 
 /// Raises an error for what an index scan by distance cannot be.

@@ -10,8 +10,12 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::insert::u64_to_tid;
+use super::maintain::ask_for_maintenance;
+use crate::faults::fault_point;
 use crate::pages::manifest::{self, SegmentEntry};
 use crate::pages::meta::Meta;
+use crate::pages::tombstones::Bitmap;
+use crate::pages::wal::Publication;
 use crate::pages::{delta, tombstones};
 use crate::shared;
 use crate::shared::graphs::Graph;
@@ -34,15 +38,25 @@ pub unsafe extern "C-unwind" fn ambulkdelete(
             let mut tid = u64_to_tid(tid);
             callback.is_some_and(|callback| callback(&mut tid, callback_state))
         };
+        // What is asked about must not move from the delta into a segment, or from segment to
+        // segment, on the way.
+        let _no_publication = Publication::hold_off(index);
         let meta = Meta::read(index);
         let mut found = delta::remove(index, &meta, &mut is_dead);
-        let mut any = false;
-        for entry in manifest::read(index, &meta) {
-            let dead = remove_from_segment(index, &entry, &mut is_dead, &mut found);
-            any |= dead;
+        fault_point("vacuum.delta_removed");
+        let segments = manifest::read(index, &meta).unwrap_or_else(|damage| damage.raise());
+        let gone = tombstones::read(index, &meta, &segments).unwrap_or_else(|d| d.raise());
+        // A vacuum that died may have set bits and told nobody.
+        let mut any = gone.iter().any(|gone| !gone.is_empty());
+        for (number, (segment, gone)) in segments.iter().zip(&gone).enumerate() {
+            let dead = find_dead(segment, gone, &mut is_dead, &mut found);
+            any |= !dead.is_empty();
+            tombstones::set(index, &meta, &segments, number, &dead);
         }
+        fault_point("vacuum.tombstones_set");
         if any {
             tombstones::publish(index);
+            fault_point("vacuum.published");
         }
         let stats = result(stats);
         (*stats).num_pages = blocks(index);
@@ -53,7 +67,7 @@ pub unsafe extern "C-unwind" fn ambulkdelete(
     }
 }
 
-/// Gives the statistics that nobody has gathered because nothing was to be removed.
+/// Asks for maintenance, and gives the statistics that nobody has gathered because nothing was to be removed.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn amvacuumcleanup(
     info: *mut pg_sys::IndexVacuumInfo,
@@ -61,10 +75,14 @@ pub unsafe extern "C-unwind" fn amvacuumcleanup(
 ) -> *mut pg_sys::IndexBulkDeleteResult {
     // SAFETY: PostgreSQL passes valid structures.
     unsafe {
-        if (*info).analyze_only || !stats.is_null() {
+        if (*info).analyze_only {
             return stats;
         }
         let index = (*info).index;
+        ask_for_maintenance(index);
+        if !stats.is_null() {
+            return stats;
+        }
         let stats = result(stats);
         (*stats).num_pages = blocks(index);
         (*stats).num_index_tuples = (*info).num_heap_tuples;
@@ -73,16 +91,15 @@ pub unsafe extern "C-unwind" fn amvacuumcleanup(
     }
 }
 
-/// Sets the tombstones of one segment; whether there were any to set.
-fn remove_from_segment(
-    index: pg_sys::Relation,
+/// The entries of a segment that are dead now and were not before.
+fn find_dead(
     entry: &SegmentEntry,
+    gone: &Bitmap,
     is_dead: &mut impl FnMut(u64) -> bool,
     found: &mut delta::Removal,
-) -> bool {
+) -> Vec<u32> {
     shared::require();
     let graph = Graph::obtain(entry.index_uuid, entry.segment_uuid);
-    let gone = tombstones::read(index, entry.tombstones, entry.entries);
     let mut dead = Vec::new();
     for (number, &tid) in graph.view().all_tids().iter().enumerate() {
         if number.is_multiple_of(STRIDE) {
@@ -99,8 +116,7 @@ fn remove_from_segment(
         }
     }
     found.removed += dead.len() as u64;
-    tombstones::set(index, entry.tombstones, &dead);
-    !dead.is_empty()
+    dead
 }
 
 /// The statistics to fill in, zeroed when they are new.

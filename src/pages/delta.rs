@@ -10,8 +10,10 @@ use std::ops::ControlFlow;
 use pgrx::pg_sys;
 
 use super::meta::Meta;
-use super::page::{BODY, INVALID_BLOCK, Kind, META_BLOCK, Page};
+use super::page::{BODY, Damage, INVALID_BLOCK, Kind, META_BLOCK, Page};
+use super::space::{Chain, allocate};
 use super::wal::{Change, Fork, Locked, MAIN};
+use crate::faults::fault_point;
 
 /// Set in an entry's first word once vacuum has removed its tuple.
 const DEAD: u64 = 1 << 63;
@@ -29,46 +31,64 @@ pub fn create(index: pg_sys::Relation, fork: Fork) -> pg_sys::BlockNumber {
 }
 
 /// Appends a row. Durable with the inserting transaction: the record precedes its commit.
-pub fn append(index: pg_sys::Relation, tid: u64, vector: &[f32]) {
+///
+/// `tail` is where the last row went, as far as the caller knows; it is set to where this one
+/// went. Returns the pages of the delta when the row needed new ones.
+pub fn append(
+    index: pg_sys::Relation,
+    tail: &mut pg_sys::BlockNumber,
+    tid: u64,
+    vector: &[f32],
+) -> Option<u32> {
+    let buffer = lock_tail(index, tail);
+    let size = HEAD + size_of_val(vector);
+    if size <= BODY && buffer.page().room() >= size {
+        let mut change = Change::start(index);
+        write_entry(&mut change.edit(&buffer), tid, vector);
+        change.finish();
+        return None;
+    }
+    let pages = if size <= BODY {
+        append_page(index, &buffer, tid, vector)
+    } else {
+        append_spanning(index, &buffer, tid, vector)
+    };
+    Some(pages)
+}
+
+/// Locks the page that the next row goes to. That it is the tail is checked under its lock: it
+/// cannot cease to be the tail without it.
+fn lock_tail(index: pg_sys::Relation, tail: &mut pg_sys::BlockNumber) -> Locked {
     loop {
-        let tail = Meta::read(index).delta_tail;
-        let buffer = Locked::exclusive(index, MAIN, tail);
-        // Somebody may have added a page since the meta page was read.
-        if buffer.page().next() != INVALID_BLOCK {
-            continue;
+        let buffer = Locked::exclusive(index, MAIN, *tail);
+        let current = Meta::read(index).delta_tail;
+        if current == *tail {
+            return buffer;
         }
-        let size = HEAD + size_of_val(vector);
-        if size > BODY {
-            append_spanning(index, &buffer, tid, vector);
-        } else if buffer.page().room() >= size {
-            let mut change = Change::start(index);
-            write_entry(&mut change.edit(&buffer), tid, vector);
-            change.finish();
-        } else {
-            append_page(index, &buffer, tid, vector);
-        }
-        return;
+        *tail = current;
     }
 }
 
 /// Appends a row that opens a new page: new page, link and meta page change together.
-fn append_page(index: pg_sys::Relation, tail: &Locked, tid: u64, vector: &[f32]) {
-    let new = Locked::extend(index, MAIN);
+fn append_page(index: pg_sys::Relation, tail: &Locked, tid: u64, vector: &[f32]) -> u32 {
+    let new = allocate(index);
     let meta = Locked::exclusive(index, MAIN, META_BLOCK);
     let mut change = Change::start(index);
     write_entry(&mut change.create(&new, Kind::Delta), tid, vector);
-    link(&mut change, tail, &meta, new.block(), new.block());
+    let pages = link(&mut change, tail, &meta, new.block(), new.block(), 1);
     change.finish();
+    pages
 }
 
 /// Appends a row that takes several pages of its own.
-fn append_spanning(index: pg_sys::Relation, tail: &Locked, tid: u64, vector: &[f32]) {
+fn append_spanning(index: pg_sys::Relation, tail: &Locked, tid: u64, vector: &[f32]) -> u32 {
     let bytes = as_bytes(vector);
     let (first, rest) = bytes.split_at(BODY - HEAD);
     let mut next = INVALID_BLOCK;
     let mut last = None;
+    let mut added = 1;
     for part in rest.chunks(BODY).rev() {
-        let buffer = Locked::extend(index, MAIN);
+        let buffer = allocate(index);
         let mut change = Change::start(index);
         let mut page = change.create(&buffer, Kind::DeltaContinuation);
         page.set_next(next);
@@ -76,31 +96,76 @@ fn append_spanning(index: pg_sys::Relation, tail: &Locked, tid: u64, vector: &[f
         change.finish();
         next = buffer.block();
         last.get_or_insert(next);
+        added += 1;
     }
-    let head = Locked::extend(index, MAIN);
+    let head = allocate(index);
     let mut change = Change::start(index);
     let mut page = change.create(&head, Kind::Delta);
     page.grow(HEAD).copy_from_slice(&tid.to_le_bytes());
     page.grow(first.len()).copy_from_slice(first);
     page.set_next(next);
     change.finish();
+    fault_point("insert.spanning_written");
 
     let meta = Locked::exclusive(index, MAIN, META_BLOCK);
     let mut change = Change::start(index);
-    link(&mut change, tail, &meta, head.block(), last.unwrap_or(head.block()));
+    let pages = link(&mut change, tail, &meta, head.block(), last.unwrap_or(head.block()), added);
     change.finish();
+    pages
 }
 
-/// Makes `first` follow the old tail and `last` the new tail.
+/// Makes `first` follow the old tail and `last` the new tail; returns the pages of the delta.
 fn link(
     change: &mut Change,
     tail: &Locked,
     meta: &Locked,
     first: pg_sys::BlockNumber,
     last: pg_sys::BlockNumber,
-) {
+    added: u32,
+) -> u32 {
     change.edit(tail).set_next(first);
-    Meta::edit(change, meta, |meta| meta.delta_tail = last);
+    let mut pages = 0;
+    Meta::edit(change, meta, |meta| {
+        meta.delta_tail = last;
+        meta.delta_pages += added;
+        pages = meta.delta_pages;
+    });
+    pages
+}
+
+/// A part of the delta that no row is added to any more: what a flush turns into a segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Frozen {
+    /// Its pages.
+    pub chain: Chain,
+    /// How many they are.
+    pub pages: u32,
+    /// The page after them, where the delta goes on.
+    pub end: pg_sys::BlockNumber,
+}
+
+/// Lets the delta go on in a new page; all before it is frozen. `None` when there are no rows.
+///
+/// Only whoever may publish a manifest calls this. Nothing needs to be undone when nothing comes of
+/// it: the delta then has a page that is not full.
+pub fn freeze(index: pg_sys::Relation) -> Option<Frozen> {
+    let mut block = Meta::read(index).delta_tail;
+    let tail = lock_tail(index, &mut block);
+    let before = Meta::read(index);
+    if before.delta_head == block && tail.page().body().is_empty() {
+        return None;
+    }
+    let new = allocate(index);
+    let meta = Locked::exclusive(index, MAIN, META_BLOCK);
+    let mut change = Change::start(index);
+    change.create(&new, Kind::Delta);
+    let pages = link(&mut change, &tail, &meta, new.block(), new.block(), 1);
+    change.finish();
+    Some(Frozen {
+        chain: Chain { first: before.delta_head, last: block },
+        pages: pages - 1,
+        end: new.block(),
+    })
 }
 
 fn write_entry(page: &mut Page, tid: u64, vector: &[f32]) {
@@ -113,36 +178,89 @@ fn write_entry(page: &mut Page, tid: u64, vector: &[f32]) {
 ///
 /// Rows that fit into a page are handed out from the buffer under its share lock: `visit` must be
 /// quick and must not call PostgreSQL.
+///
+/// # Errors
+/// A page that is no page of the delta.
 pub fn for_each(
     index: pg_sys::Relation,
     meta: &Meta,
     mut visit: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
-) {
-    let vector_bytes = meta.parameters.dimensions * size_of::<f32>();
+) -> Result<(), Damage> {
     let mut spanning = Vec::new();
     let mut block = meta.delta_head;
     while block != INVALID_BLOCK {
         pgrx::check_for_interrupts!();
-        let buffer = Locked::share(index, block);
-        let page = buffer.expect(Kind::Delta);
-        block = page.next();
-        if HEAD + vector_bytes <= BODY {
-            // The lock is held for one page of rows.
-            for entry in page.body().chunks_exact(HEAD + vector_bytes) {
-                if visit_entry(entry, &mut visit).is_break() {
-                    return;
-                }
-            }
-        } else if page.body().len() >= HEAD {
-            spanning.clear();
-            spanning.extend_from_slice(page.body());
-            drop(buffer);
-            block = read_continuation(index, block, HEAD + vector_bytes, &mut spanning);
-            if visit_entry(&spanning, &mut visit).is_break() {
-                return;
-            }
+        match for_each_from(index, meta, block, &mut spanning, &mut visit)? {
+            ControlFlow::Continue(next) => block = next,
+            ControlFlow::Break(()) => break,
         }
     }
+    Ok(())
+}
+
+/// Like [`for_each`] for the rows that begin in one page; returns the page after them. `spanning`
+/// is room for a large one.
+///
+/// # Errors
+/// A page that is no page of the delta.
+pub fn for_each_from(
+    index: pg_sys::Relation,
+    meta: &Meta,
+    block: pg_sys::BlockNumber,
+    spanning: &mut Vec<u8>,
+    visit: &mut impl FnMut(u64, &[u8]) -> ControlFlow<()>,
+) -> Result<ControlFlow<(), pg_sys::BlockNumber>, Damage> {
+    let entry_bytes = entry_bytes(meta);
+    let buffer = Locked::share(index, block);
+    let page = buffer.expect(Kind::Delta)?;
+    let mut next = page.next();
+    if entry_bytes <= BODY {
+        // The lock is held for one page of rows.
+        for entry in page.body().chunks_exact(entry_bytes) {
+            if visit_entry(entry, visit).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    } else if page.body().len() >= HEAD {
+        spanning.clear();
+        spanning.extend_from_slice(page.body());
+        drop(buffer);
+        next = read_continuation(index, next, entry_bytes, spanning)?;
+        if visit_entry(spanning, visit).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(next))
+}
+
+/// The tids of live rows up to the page `end`, without reading what else a large row consists of.
+///
+/// # Errors
+/// A page that is no page of the delta.
+pub fn live_tids(
+    index: pg_sys::Relation,
+    meta: &Meta,
+    end: pg_sys::BlockNumber,
+) -> Result<Vec<u64>, Damage> {
+    let entry_bytes = entry_bytes(meta);
+    let mut tids = Vec::new();
+    let mut block = meta.delta_head;
+    while block != end && block != INVALID_BLOCK {
+        pgrx::check_for_interrupts!();
+        let buffer = Locked::share(index, block);
+        let page = buffer.page();
+        if page.kind() != Some(Kind::DeltaContinuation) {
+            let heads = buffer.expect(Kind::Delta)?;
+            let heads = heads.body().chunks(entry_bytes.min(BODY)).filter(|e| e.len() >= HEAD);
+            tids.extend(heads.map(head_of).filter(|head| head & DEAD == 0).map(|head| head & TID));
+        }
+        block = page.next();
+    }
+    Ok(tids)
+}
+
+fn entry_bytes(meta: &Meta) -> usize {
+    HEAD + meta.parameters.dimensions * size_of::<f32>()
 }
 
 fn visit_entry(
@@ -159,14 +277,18 @@ fn read_continuation(
     mut block: pg_sys::BlockNumber,
     size: usize,
     entry: &mut Vec<u8>,
-) -> pg_sys::BlockNumber {
+) -> Result<pg_sys::BlockNumber, Damage> {
     while entry.len() < size {
+        let expected = Kind::DeltaContinuation;
+        if block == INVALID_BLOCK {
+            return Err(Damage::Kind { block, expected });
+        }
         let buffer = Locked::share(index, block);
-        let page = buffer.expect(Kind::DeltaContinuation);
+        let page = buffer.expect(expected)?;
         entry.extend_from_slice(page.body());
         block = page.next();
     }
-    block
+    Ok(block)
 }
 
 /// What [`remove`] saw.
@@ -184,7 +306,7 @@ pub fn remove(
     meta: &Meta,
     mut is_dead: impl FnMut(u64) -> bool,
 ) -> Removal {
-    let entry_bytes = HEAD + meta.parameters.dimensions * size_of::<f32>();
+    let entry_bytes = entry_bytes(meta);
     let mut result = Removal::default();
     let mut block = meta.delta_head;
     while block != INVALID_BLOCK {

@@ -3,9 +3,12 @@
 use pgrx::pg_sys;
 use uuid::Uuid;
 
-use super::meta::Meta;
-use super::page::{BODY, INVALID_BLOCK, Kind};
-use super::wal::{Change, Fork, Locked};
+use super::delta::Frozen;
+use super::meta::{Meta, Owner};
+use super::page::{BODY, Damage, INVALID_BLOCK, Kind, META_BLOCK};
+use super::space::{Chain, allocate};
+use super::tombstones::{self, Bitmap};
+use super::wal::{Change, Locked, MAIN};
 
 /// One segment of the index.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +27,6 @@ pub struct SegmentEntry {
     pub resident_bytes: u64,
     /// How often the rows have been rewritten by merges.
     pub generation: u32,
-    /// First tombstone page.
-    pub tombstones: pg_sys::BlockNumber,
 }
 
 #[repr(C)]
@@ -38,11 +39,16 @@ struct Stored {
     storage_bytes: u64,
     resident_bytes: u64,
     generation: u32,
-    tombstones: u32,
-    reserved: [u8; 24],
+    reserved: [u8; 28],
 }
 
-const PER_PAGE: usize = BODY / size_of::<Stored>();
+/// Entries of a full page.
+pub const PER_PAGE: usize = BODY / size_of::<Stored>();
+
+/// Pages that a manifest of `segments` takes.
+pub fn pages(segments: usize) -> usize {
+    segments.div_ceil(PER_PAGE)
+}
 
 impl SegmentEntry {
     /// The segment's folder relative to the storage URL.
@@ -59,8 +65,7 @@ impl SegmentEntry {
             storage_bytes: self.storage_bytes,
             resident_bytes: self.resident_bytes,
             generation: self.generation,
-            tombstones: self.tombstones,
-            reserved: [0; 24],
+            reserved: [0; 28],
         }
     }
 
@@ -73,38 +78,40 @@ impl SegmentEntry {
             storage_bytes: s.storage_bytes,
             resident_bytes: s.resident_bytes,
             generation: s.generation,
-            tombstones: s.tombstones,
         }
     }
 }
 
 /// The segments of an index, in the order they were written.
-pub fn read(index: pg_sys::Relation, meta: &Meta) -> Vec<SegmentEntry> {
+///
+/// # Errors
+/// A page that is no page of the manifest.
+pub fn read(index: pg_sys::Relation, meta: &Meta) -> Result<Vec<SegmentEntry>, Damage> {
     let mut entries = Vec::new();
     let mut block = meta.manifest_head;
     while block != INVALID_BLOCK {
         let buffer = Locked::share(index, block);
-        let page = buffer.expect(Kind::Manifest);
+        let page = buffer.expect(Kind::Manifest)?;
         entries.extend(page.body().chunks_exact(size_of::<Stored>()).map(|bytes| {
             // SAFETY: the chunk has the size of `Stored`, for which every bit pattern is valid.
             SegmentEntry::from_stored(&unsafe { bytes.as_ptr().cast::<Stored>().read_unaligned() })
         }));
         block = page.next();
     }
-    entries
+    Ok(entries)
 }
 
-/// Writes a new manifest and returns its first page, which nothing names yet: the caller
-/// publishes it through the meta page.
+/// Writes a new manifest into pages that `new_page` gives, and returns the first one, which
+/// nothing names yet: the caller publishes it through the meta page.
 pub fn write(
     index: pg_sys::Relation,
-    fork: Fork,
+    mut new_page: impl FnMut() -> Locked,
     segments: &[SegmentEntry],
 ) -> pg_sys::BlockNumber {
     let mut next = INVALID_BLOCK;
     // Back to front, so that every page is complete with its link when it is written.
     for part in segments.chunks(PER_PAGE).rev() {
-        let buffer = Locked::extend(index, fork);
+        let buffer = new_page();
         let mut change = Change::start(index);
         let mut page = change.create(&buffer, Kind::Manifest);
         page.set_next(next);
@@ -117,4 +124,63 @@ pub fn write(
         next = buffer.block();
     }
     next
+}
+
+/// A change of an index's segments that one WAL record makes.
+pub struct Replacement<'a> {
+    /// The segments from now on.
+    pub segments: &'a [SegmentEntry],
+    /// Their tombstones.
+    pub tombstones: &'a [Bitmap],
+    /// The delta that has become part of them.
+    pub flushed: Option<Frozen>,
+    /// Folder and owner of what is written from now on.
+    pub index_uuid: Uuid,
+    /// See `index_uuid`.
+    pub owner: Owner,
+}
+
+impl Replacement<'_> {
+    /// Publishes. The caller is the only one who does, and keeps vacuum away
+    /// ([`Publication`](super::wal::Publication)).
+    pub fn publish(self, index: pg_sys::Relation) {
+        let old = Meta::read(index);
+        let manifest = write(index, || allocate(index), self.segments);
+        let tombstones = tombstones::write(index, || allocate(index), self.tombstones);
+        let lists = [old.manifest_head, old.tombstone_head];
+        let retired: Vec<Chain> = lists
+            .into_iter()
+            .filter(|&head| head != INVALID_BLOCK)
+            .map(|head| Chain::measure(index, head))
+            .chain(self.flushed.map(|frozen| frozen.chain))
+            .collect();
+        // At most three lists, so at most four pages: what one record can change.
+        let ends: Vec<Locked> =
+            retired.iter().map(|chain| Locked::exclusive(index, MAIN, chain.last)).collect();
+        let meta = Locked::exclusive(index, MAIN, META_BLOCK);
+        let mut change = Change::start(index);
+        let free = Meta::of(&meta).free_head;
+        for (number, end) in ends.iter().enumerate() {
+            let next = retired.get(number + 1).map_or(free, |chain| chain.first);
+            change.edit(end).set_next(next);
+        }
+        Meta::edit(&mut change, &meta, |meta| {
+            meta.manifest_head = manifest;
+            meta.tombstone_head = tombstones;
+            meta.free_head = retired.first().map_or(free, |chain| chain.first);
+            meta.manifest_epoch = meta.manifest_epoch.wrapping_add(1);
+            if let Some(frozen) = self.flushed {
+                meta.delta_head = frozen.end;
+                meta.delta_pages -= frozen.pages;
+            }
+            if self.tombstones.iter().any(|bitmap| !bitmap.is_empty()) {
+                meta.count_tombstones();
+            }
+            meta.index_uuid = self.index_uuid;
+            meta.owner = self.owner;
+            meta.segment_rows = self.segments.iter().map(|segment| segment.rows).sum();
+            meta.segment_entries = self.segments.iter().map(|segment| segment.entries).sum();
+        });
+        change.finish();
+    }
 }

@@ -3,7 +3,10 @@
 //! The page is the single point of publication: a reader that sees it sees a manifest, a delta
 //! and tombstones that belong together.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use distance::{Metric, Payload};
 use pgrx::pg_sys;
@@ -40,26 +43,81 @@ pub struct Parameters {
     pub rotation_seed: u64,
 }
 
+/// Who wrote a folder of the store. A copy of the relation, in another database, on another
+/// cluster or on another timeline of the same one, sees an owner that is not itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The cluster.
+    pub system_identifier: u64,
+    /// Its timeline: changes when a standby is promoted or a backup restored.
+    pub timeline: u32,
+    /// The inode number of its data directory: changes when files are copied.
+    pub directory: u64,
+    /// The database.
+    pub database: u32,
+    /// The relation file.
+    pub relation: u32,
+}
+
+impl Owner {
+    /// Who would write `index` here and now. Not during recovery.
+    pub fn here(index: pg_sys::Relation) -> Self {
+        // SAFETY: `index` is an open relation.
+        let relation = unsafe { (*index).rd_locator.relNumber.to_u32() };
+        Self { relation, ..Self::of_database() }
+    }
+
+    /// This database, with no relation in particular. Not during recovery.
+    pub fn of_database() -> Self {
+        // SAFETY: set for every process with a database.
+        unsafe {
+            Self {
+                system_identifier: pg_sys::GetSystemIdentifier(),
+                timeline: pg_sys::GetWALInsertionTimeLine(),
+                directory: directory(),
+                database: pg_sys::MyDatabaseId.to_u32(),
+                relation: 0,
+            }
+        }
+    }
+
+    /// Whether another owner is of the same cluster: no clone, no ancestor, no descendant.
+    pub fn is_same_cluster(&self, other: &Self) -> bool {
+        (self.system_identifier, self.timeline, self.directory)
+            == (other.system_identifier, other.timeline, other.directory)
+    }
+}
+
+/// The inode number of the data directory; 0 if it cannot be told.
+fn directory() -> u64 {
+    // SAFETY: DataDir is set before any library is loaded and never changes.
+    let path = unsafe { CStr::from_ptr(pg_sys::DataDir) };
+    let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+    std::fs::metadata(path).map_or(0, |metadata| metadata.ino())
+}
+
 /// The meta page's contents.
 #[derive(Clone, Copy, Debug)]
 pub struct Meta {
     /// Names the index in storage: the folder of its segments.
     pub index_uuid: Uuid,
-    /// The cluster that wrote the index.
-    pub system_identifier: u64,
-    /// The database that wrote the index.
-    pub database: u32,
-    /// The relation file that was written.
-    pub relation: u32,
+    /// Who writes below that folder.
+    pub owner: Owner,
     /// Fixed when the index is created.
     pub parameters: Parameters,
     /// First manifest page, or [`INVALID_BLOCK`] when there are no segments.
     pub manifest_head: pg_sys::BlockNumber,
+    /// First page of tombstones, or [`INVALID_BLOCK`] when there are no segments.
+    pub tombstone_head: pg_sys::BlockNumber,
     /// First delta page.
     pub delta_head: pg_sys::BlockNumber,
     /// Page the next row goes to.
     pub delta_tail: pg_sys::BlockNumber,
-    /// Counts changes of the manifest.
+    /// Pages of the delta.
+    pub delta_pages: u32,
+    /// First page that nothing uses, or [`INVALID_BLOCK`].
+    pub free_head: pg_sys::BlockNumber,
+    /// Counts publications: pages that a reader has met belong together if this has not moved.
     pub manifest_epoch: u32,
     /// Counts changes of the tombstones; 0 means there are none.
     pub tombstone_epoch: u32,
@@ -75,6 +133,7 @@ pub struct Meta {
 struct Stored {
     index_uuid: [u8; 16],
     system_identifier: u64,
+    directory: u64,
     rotation_seed: u64,
     segment_rows: u64,
     segment_entries: u64,
@@ -88,8 +147,12 @@ struct Stored {
     manifest_head: u32,
     delta_head: u32,
     delta_tail: u32,
+    delta_pages: u32,
+    free_head: u32,
     manifest_epoch: u32,
     tombstone_epoch: u32,
+    timeline: u32,
+    tombstone_head: u32,
     metric: u8,
     bits: u8,
     payload: u8,
@@ -100,23 +163,16 @@ struct Stored {
 impl Meta {
     /// A new, empty index that this database is about to own.
     pub fn create(index: pg_sys::Relation, parameters: Parameters) -> Self {
-        // SAFETY: `index` is an open relation; the others are set for every backend.
-        let (system_identifier, database, relation) = unsafe {
-            (
-                pg_sys::GetSystemIdentifier(),
-                pg_sys::MyDatabaseId.to_u32(),
-                (*index).rd_locator.relNumber.to_u32(),
-            )
-        };
         Self {
             index_uuid: random_uuid(),
-            system_identifier,
-            database,
-            relation,
+            owner: Owner::here(index),
             parameters,
             manifest_head: INVALID_BLOCK,
+            tombstone_head: INVALID_BLOCK,
             delta_head: INVALID_BLOCK,
             delta_tail: INVALID_BLOCK,
+            delta_pages: 0,
+            free_head: INVALID_BLOCK,
             manifest_epoch: 0,
             tombstone_epoch: 0,
             segment_rows: 0,
@@ -127,7 +183,15 @@ impl Meta {
     /// Reads the meta page of `index`.
     pub fn read(index: pg_sys::Relation) -> Self {
         let buffer = Locked::share(index, META_BLOCK);
-        Self::decode(buffer.expect(Kind::Meta).body())
+        Self::of(&buffer)
+    }
+
+    /// What a locked meta page says.
+    pub fn of(buffer: &Locked) -> Self {
+        match buffer.expect(Kind::Meta) {
+            Ok(page) => Self::decode(page.body()),
+            Err(damage) => damage.raise(),
+        }
     }
 
     /// Writes the first page of a relation that has none yet.
@@ -142,7 +206,6 @@ impl Meta {
     /// Changes the meta page by one WAL record of its own.
     pub fn update(index: pg_sys::Relation, edit: impl FnOnce(&mut Self)) {
         let buffer = Locked::exclusive(index, MAIN, META_BLOCK);
-        buffer.expect(Kind::Meta);
         let mut change = Change::start(index);
         Self::edit(&mut change, &buffer, edit);
         change.finish();
@@ -156,16 +219,23 @@ impl Meta {
         meta.encode(page.body_mut());
     }
 
+    /// Notes that tombstones have changed: copies that backends keep are old now.
+    pub fn count_tombstones(&mut self) {
+        // 0 means "there are none": skip it when the counter wraps.
+        self.tombstone_epoch = self.tombstone_epoch.checked_add(1).unwrap_or(1);
+    }
+
     fn encode(&self, body: &mut [u8]) {
         let p = &self.parameters;
         let stored = Stored {
             index_uuid: self.index_uuid.into_bytes(),
-            system_identifier: self.system_identifier,
+            system_identifier: self.owner.system_identifier,
+            directory: self.owner.directory,
             rotation_seed: p.rotation_seed,
             segment_rows: self.segment_rows,
             segment_entries: self.segment_entries,
-            database: self.database,
-            relation: self.relation,
+            database: self.owner.database,
+            relation: self.owner.relation,
             dimensions: p.dimensions as u32,
             m: p.m as u32,
             ef_construction: p.ef_construction as u32,
@@ -174,8 +244,12 @@ impl Meta {
             manifest_head: self.manifest_head,
             delta_head: self.delta_head,
             delta_tail: self.delta_tail,
+            delta_pages: self.delta_pages,
+            free_head: self.free_head,
             manifest_epoch: self.manifest_epoch,
             tombstone_epoch: self.tombstone_epoch,
+            timeline: self.owner.timeline,
+            tombstone_head: self.tombstone_head,
             metric: p.metric as u8,
             bits: p.bits,
             payload: p.payload as u8,
@@ -208,13 +282,20 @@ impl Meta {
         };
         Self {
             index_uuid: Uuid::from_bytes(s.index_uuid),
-            system_identifier: s.system_identifier,
-            database: s.database,
-            relation: s.relation,
+            owner: Owner {
+                system_identifier: s.system_identifier,
+                timeline: s.timeline,
+                directory: s.directory,
+                database: s.database,
+                relation: s.relation,
+            },
             parameters,
             manifest_head: s.manifest_head,
+            tombstone_head: s.tombstone_head,
             delta_head: s.delta_head,
             delta_tail: s.delta_tail,
+            delta_pages: s.delta_pages,
+            free_head: s.free_head,
             manifest_epoch: s.manifest_epoch,
             tombstone_epoch: s.tombstone_epoch,
             segment_rows: s.segment_rows,

@@ -14,7 +14,7 @@ pub const META_BLOCK: pg_sys::BlockNumber = 0;
 pub const INVALID_BLOCK: pg_sys::BlockNumber = pg_sys::InvalidBlockNumber;
 
 const MAGIC: u32 = 0x5333_5643; // "S3VC"
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER: usize = size_of::<pg_sys::PageHeaderData>().next_multiple_of(8);
 const PAGE: usize = pg_sys::BLCKSZ as usize;
 
@@ -35,6 +35,43 @@ pub enum Kind {
     DeltaContinuation = 4,
     /// Bits of removed entries of one segment.
     Tombstones = 5,
+}
+
+/// Why a page cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Another kind of page was expected in the place.
+    Kind {
+        /// Where.
+        block: pg_sys::BlockNumber,
+        /// What was expected.
+        expected: Kind,
+    },
+    /// The page is of a format this library does not know.
+    Version {
+        /// The format's number.
+        found: u16,
+    },
+}
+
+impl Damage {
+    /// Raises the error.
+    pub fn raise(self) -> ! {
+        match self {
+            Self::Kind { block, expected } => raise(
+                PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED,
+                format!("block {block} of the index is not a {expected:?} page"),
+                "",
+                "REINDEX rebuilds the index from its table.",
+            ),
+            Self::Version { found } => raise(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("index page format {found} is not supported"),
+                format!("This version of s3vector reads format {VERSION}."),
+                "REINDEX the index with this version of s3vector.",
+            ),
+        }
+    }
 }
 
 /// The special space at the end of every page.
@@ -75,25 +112,26 @@ impl Page {
         };
     }
 
-    /// Raises an error unless the page is of `kind` and of a format this library knows.
-    pub fn expect(&self, kind: Kind, block: pg_sys::BlockNumber) {
+    /// Takes over the content of another page.
+    pub fn copy_from(&mut self, other: &Self) {
+        // SAFETY: two different pages of BLCKSZ bytes; this one is writable by the contract of
+        // `new`.
+        unsafe { std::ptr::copy_nonoverlapping(other.0, self.0, PAGE) };
+    }
+
+    /// Whether the page is of `kind` and of a format this library knows.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn expect(&self, kind: Kind, block: pg_sys::BlockNumber) -> Result<(), Damage> {
         let special = self.special();
         if special.magic != MAGIC || special.kind != kind as u16 {
-            raise(
-                PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED,
-                format!("block {block} of the index is not a {kind:?} page"),
-                "",
-                "REINDEX rebuilds the index from its table.",
-            );
+            return Err(Damage::Kind { block, expected: kind });
         }
         if special.version != VERSION {
-            raise(
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!("index page format {} is not supported", special.version),
-                format!("This version of s3vector reads format {VERSION}."),
-                "REINDEX the index with this version of s3vector.",
-            );
+            return Err(Damage::Version { found: special.version });
         }
+        Ok(())
     }
 
     /// What the page says it is, if this library knows the kind.

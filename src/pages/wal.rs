@@ -7,7 +7,7 @@
 
 use pgrx::pg_sys;
 
-use super::page::{Kind, Page};
+use super::page::{Damage, Kind, META_BLOCK, Page};
 
 /// Which copy of the relation: its data, or the template an unlogged index restarts from.
 pub type Fork = pg_sys::ForkNumber::Type;
@@ -69,11 +69,15 @@ impl Locked {
         unsafe { Page::new(pg_sys::BufferGetPage(self.0)) }
     }
 
-    /// The page, checked to be of `kind`.
-    pub fn expect(&self, kind: Kind) -> Page {
+    /// The page, if it is of `kind`.
+    ///
+    /// # Errors
+    /// What else it is: damage, or a page that has been given another use since its number was
+    /// read. [`consistent`](super::consistent) tells the two apart.
+    pub fn expect(&self, kind: Kind) -> Result<Page, Damage> {
         let page = self.page();
-        page.expect(kind, self.block());
-        page
+        page.expect(kind, self.block())?;
+        Ok(page)
     }
 }
 
@@ -110,6 +114,12 @@ impl Change {
         page
     }
 
+    /// Makes a locked page the copy of another one.
+    pub fn copy(&mut self, to: &Locked, from: &Locked) {
+        let mut page = self.register(to, pg_sys::GENERIC_XLOG_FULL_IMAGE as i32);
+        page.copy_from(&from.page());
+    }
+
     fn register(&mut self, buffer: &Locked, flags: i32) -> Page {
         // SAFETY: the buffer is pinned and exclusively locked; the copy lives until the change
         // is finished or abandoned.
@@ -129,6 +139,41 @@ impl Drop for Change {
         if !self.state.is_null() && !std::thread::panicking() {
             // SAFETY: started and not finished.
             unsafe { pg_sys::GenericXLogAbort(self.state) };
+        }
+    }
+}
+
+/// Keeps vacuum and the publication of a new manifest apart: a heavyweight lock on the meta
+/// page, which nothing else uses. Vacuum shares it while it asks about entries; a publication holds
+/// it alone from reading the tombstones that it carries over until the new manifest counts.
+pub struct Publication {
+    index: pg_sys::Relation,
+    mode: i32,
+}
+
+impl Publication {
+    /// Waits until no publication is under way, and keeps others from starting.
+    pub fn hold_off(index: pg_sys::Relation) -> Self {
+        Self::lock(index, pg_sys::ShareLock as i32)
+    }
+
+    /// Waits until no vacuum is at work on the index, and keeps others from starting.
+    pub fn begin(index: pg_sys::Relation) -> Self {
+        Self::lock(index, pg_sys::ExclusiveLock as i32)
+    }
+
+    fn lock(index: pg_sys::Relation, mode: i32) -> Self {
+        // SAFETY: `index` is an open relation. Interrupts are served while waiting.
+        unsafe { pg_sys::LockPage(index, META_BLOCK, mode) };
+        Self { index, mode }
+    }
+}
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: locked by the constructor; after an error the abort releases it.
+            unsafe { pg_sys::UnlockPage(self.index, META_BLOCK, self.mode) };
         }
     }
 }

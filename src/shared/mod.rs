@@ -1,7 +1,8 @@
 //! Shared memory, present when the library is in `shared_preload_libraries`.
 //!
 //! ```text
-//!   main area:  worker state │ registry of graphs │ fetch slots (one a backend) │ payload cache
+//!   main area:  worker state │ registry of graphs │ maintenance (one slot a database)
+//!               │ fetch slots (one a backend) │ payload cache
 //!   DSM:        one segment a graph, named by the registry
 //! ```
 //!
@@ -9,6 +10,7 @@
 //! - [`graphs`]: this process's mappings of them.
 //! - [`fetch_slots`]: how a backend asks the storage worker for rows.
 //! - [`payload_cache`]: inner chunks, read in place by every backend.
+//! - [`maintenance`]: who has asked for maintenance, and what its workers do.
 //! - [`counters`]: what the worker has done, for the views.
 
 use std::ffi::CStr;
@@ -24,6 +26,7 @@ pub mod counters;
 pub mod fetch_slots;
 pub mod graphs;
 pub mod lock;
+pub mod maintenance;
 pub mod payload_cache;
 pub mod registry;
 pub mod text;
@@ -52,17 +55,24 @@ unsafe extern "C-unwind" fn request() {
         if let Some(previous) = PREVIOUS_REQUEST {
             previous();
         }
-        for size in [counters::size(), registry::size(), fetch_slots::size(), payload_cache::size()]
-        {
+        for size in [
+            counters::size(),
+            registry::size(),
+            maintenance::size(),
+            fetch_slots::size(),
+            payload_cache::size(),
+        ] {
             pg_sys::RequestAddinShmemSpace(size);
         }
         pg_sys::RequestNamedLWLockTranche(TRANCHE.as_ptr(), locks() as i32);
     }
 }
 
-/// One lock for the registry, one for the texts, then one for every cache partition.
+/// Locks before those of the cache partitions: for the registry, the texts, maintenance.
+const FIRST_PARTITION: usize = 3;
+
 fn locks() -> usize {
-    2 + payload_cache::partitions()
+    FIRST_PARTITION + payload_cache::partitions()
 }
 
 #[pg_guard]
@@ -75,8 +85,15 @@ unsafe extern "C-unwind" fn startup() {
         let locks = pg_sys::GetNamedLWLockTranche(TRANCHE.as_ptr());
         counters::attach(area(c"s3vector counters", counters::size()), lock::Lock::nth(locks, 1));
         registry::attach(area(c"s3vector registry", registry::size()), lock::Lock::nth(locks, 0));
+        maintenance::attach(
+            area(c"s3vector maintenance", maintenance::size()),
+            lock::Lock::nth(locks, 2),
+        );
         fetch_slots::attach(area(c"s3vector fetch slots", fetch_slots::size()));
-        payload_cache::attach(area(c"s3vector payload cache", payload_cache::size()), locks.add(2));
+        payload_cache::attach(
+            area(c"s3vector payload cache", payload_cache::size()),
+            locks.add(FIRST_PARTITION),
+        );
     }
 }
 

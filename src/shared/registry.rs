@@ -404,6 +404,16 @@ pub fn make_room(bytes: u64, budget: u64) -> Result<(), Failure> {
     }
 }
 
+/// Drops a segment's graph, if it is in memory: nothing names the segment any more. Scans under way
+/// keep their mappings.
+pub fn forget(segment_uuid: Uuid) {
+    let mut access = Access::exclusive();
+    let slot = access.find(segment_uuid);
+    if let Some(slot) = slot.filter(|&slot| access.get(slot).state == State::Ready) {
+        access.release(slot);
+    }
+}
+
 /// Worker: a graph is in memory, in a pinned segment.
 pub fn finish(request: &Request, handle: pg_sys::dsm_handle, bytes: u64) {
     touch(request.slot);

@@ -25,6 +25,7 @@ use pgrx::prelude::*;
 use tokio::runtime::Runtime;
 
 use super::engine::{Engine, Memory, Message, Outbox};
+use super::scheduler::Scheduler;
 use crate::errors::{Failure, FailureKind};
 use crate::settings;
 use crate::shared::payload_cache::{self, ChunkKey};
@@ -60,13 +61,16 @@ pub extern "C-unwind" fn s3vector_storage_worker(_argument: pg_sys::Datum) {
         Ok(worker) => worker,
         Err(error) => pgrx::error!("could not start the s3vector storage worker: {error}"),
     };
-    while BackgroundWorker::wait_latch(Some(NAP)) {
+    let mut scheduler = Scheduler::new();
+    let mut nap = scheduler.work();
+    while BackgroundWorker::wait_latch(Some(nap)) {
         if BackgroundWorker::sighup_received() {
             // SAFETY: the main thread of the process, outside any transaction.
             unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
             worker.reconfigure();
         }
         worker.work();
+        nap = scheduler.work().min(NAP);
     }
     // Tasks may still be waiting for storage: do not wait for them.
     worker.runtime.shutdown_background();

@@ -84,6 +84,23 @@ impl Payload {
         }
     }
 
+    /// Reads a vector's little-endian elements as float32, exactly. `vector` takes as many as
+    /// there are in both.
+    pub fn decode(self, bytes: &[u8], vector: &mut [f32]) {
+        match self {
+            Self::Float32 => {
+                for (element, four) in vector.iter_mut().zip(bytes.as_chunks().0) {
+                    *element = f32::from_le_bytes(*four);
+                }
+            }
+            Self::Float16 => {
+                for (element, two) in vector.iter_mut().zip(bytes.as_chunks().0) {
+                    *element = half::f16::from_le_bytes(*two).to_f32();
+                }
+            }
+        }
+    }
+
     /// Bytes an element takes.
     pub fn element_bytes(self) -> usize {
         match self {

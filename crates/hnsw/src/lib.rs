@@ -18,7 +18,8 @@
 //!
 //! - [`graph`](GraphView): the finished graph as flat arrays.
 //! - [`scorer`](Scorer): what the graph asks of distances.
-//! - [`build`](fn@build): parallel insertion; [`Control`] watches and stops it.
+//! - [`build`](fn@build): parallel insertion; [`Control`] watches and stops it. [`extend`] starts
+//!   from another graph, whose rows may have gone or moved.
 //! - [`search`](Searcher): searching, and going on where a search stopped. `walk` is the loop
 //!   that search and build share, on `pool` (the best candidates) and `visited`.
 //! - [`validate`](fn@validate): checking a graph that comes from outside.
@@ -37,7 +38,7 @@ mod validate;
 mod visited;
 mod walk;
 
-pub use build::{BuildError, BuildParams, Control, build};
+pub use build::{BuildError, BuildParams, Control, build, extend};
 pub use graph::{Graph, GraphView, NONE};
 pub use order::order;
 pub use pool::Candidate;

@@ -9,6 +9,13 @@ pub struct Candidate {
     pub row: u32,
 }
 
+impl Candidate {
+    /// Nearest first, ties by row.
+    pub(crate) fn order(&self, other: &Self) -> std::cmp::Ordering {
+        self.score.total_cmp(&other.score).then_with(|| self.row.cmp(&other.row))
+    }
+}
+
 /// Rows are below this: the bit marks candidates not expanded yet.
 pub(crate) const PENDING: u32 = 1 << 31;
 

@@ -5,51 +5,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Codes, Exact, built, clustered, cube, params};
+use common::{Codes, Exact, assert_sound, built, clustered, cube, params};
 use distance::Metric;
-use hnsw::{BuildError, BuildParams, Control, Graph, NONE, build, order, validate};
+use hnsw::{BuildError, BuildParams, Control, Graph, NONE, build, order};
 use proptest::prelude::*;
 use rabitq::Bits;
-
-/// Rows that cannot be reached from the entry point on level 0.
-fn unreachable(graph: &Graph) -> usize {
-    let rows = graph.rows();
-    if rows == 0 {
-        return 0;
-    }
-    let entry = match graph.upper_nodes.get(graph.entry as usize) {
-        Some(row) => *row,
-        None => graph.entry,
-    };
-    let mut reached = vec![false; rows];
-    reached[entry as usize] = true;
-    let mut stack = vec![entry];
-    while let Some(row) = stack.pop() {
-        for neighbor in &graph.neighbors[row as usize * 2 * graph.m..][..2 * graph.m] {
-            if *neighbor != NONE && !std::mem::replace(&mut reached[*neighbor as usize], true) {
-                stack.push(*neighbor);
-            }
-        }
-    }
-    reached.iter().filter(|reached| !**reached).count()
-}
-
-/// No list names its owner or a row twice.
-fn assert_lists_are_sets(graph: &Graph) {
-    for (row, list) in graph.neighbors.chunks(2 * graph.m).enumerate() {
-        let mut list: Vec<u32> = list.iter().copied().filter(|row| *row != NONE).collect();
-        assert!(!list.contains(&(row as u32)), "row {row} is its own neighbour");
-        list.sort_unstable();
-        assert!(list.windows(2).all(|pair| pair[0] != pair[1]), "row {row} has a neighbour twice");
-    }
-}
-
-fn assert_sound(graph: &Graph, rows: usize) {
-    assert_eq!(graph.rows(), rows);
-    assert_eq!(validate(&graph.view(), rows), Ok(()));
-    assert_eq!(unreachable(graph), 0);
-    assert_lists_are_sets(graph);
-}
 
 #[test]
 fn no_rows_and_few_rows_make_a_graph() {

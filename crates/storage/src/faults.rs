@@ -166,6 +166,11 @@ impl<S: Store> Store for Faulty<S> {
         self.inner.list(prefix).await
     }
 
+    async fn folders(&self) -> Result<Vec<String>> {
+        self.before(Operation::List, "").await?;
+        self.inner.folders().await
+    }
+
     async fn delete(&self, keys: &[String]) -> Result<()> {
         for key in keys {
             self.before(Operation::Delete, key).await?;

@@ -117,6 +117,10 @@ impl Store for FileStore {
         self.run("list objects in", None, move |root| io::list(root, &prefix)).await
     }
 
+    async fn folders(&self) -> Result<Vec<String>> {
+        self.run("list objects in", None, io::folders).await
+    }
+
     async fn delete(&self, keys: &[String]) -> Result<()> {
         for key in keys {
             let name = key.clone();

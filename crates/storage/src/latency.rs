@@ -55,6 +55,11 @@ impl<S: Store> Store for Latency<S> {
         self.inner.list(prefix).await
     }
 
+    async fn folders(&self) -> Result<Vec<String>> {
+        self.wait().await;
+        self.inner.folders().await
+    }
+
     async fn delete(&self, keys: &[String]) -> Result<()> {
         self.wait().await;
         self.inner.delete(keys).await

@@ -40,7 +40,7 @@ pub struct Snapshot {
     pub size: u64,
     /// Calls of [`Store::put`].
     pub put: u64,
-    /// Calls of [`Store::list`].
+    /// Calls of [`Store::list`] and [`Store::folders`].
     pub list: u64,
     /// Calls of [`Store::delete`].
     pub delete: u64,
@@ -137,6 +137,10 @@ impl<S: Store> Store for Metered<S> {
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
         self.count(&self.counters.list, self.inner.list(prefix).await)
+    }
+
+    async fn folders(&self) -> Result<Vec<String>> {
+        self.count(&self.counters.list, self.inner.folders().await)
     }
 
     async fn delete(&self, keys: &[String]) -> Result<()> {

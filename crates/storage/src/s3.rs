@@ -198,6 +198,31 @@ impl S3Store {
         Ok(next.filter(|_| page.is_truncated().unwrap_or(false)))
     }
 
+    async fn folders_page(
+        &self,
+        token: Option<String>,
+        found: &mut Vec<String>,
+    ) -> std::result::Result<Option<String>, Failure> {
+        let page = self
+            .client()
+            .await?
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(self.prefix.clone())
+            .delimiter("/")
+            .set_continuation_token(token)
+            .send()
+            .await
+            .map_err(|error| Failure::of(&error, self.settings.endpoint()))?;
+        for common in page.common_prefixes() {
+            let name = common.prefix().and_then(|key| key.strip_prefix(&self.prefix));
+            let name = name.and_then(|name| name.strip_suffix('/'));
+            found.extend(name.filter(|name| validate_key(name, "").is_ok()).map(str::to_owned));
+        }
+        let next = page.next_continuation_token().map(str::to_owned);
+        Ok(next.filter(|_| page.is_truncated().unwrap_or(false)))
+    }
+
     /// Deletes up to [`DELETE_BATCH`] keys in one request.
     async fn delete_batch(&self, keys: &[String]) -> std::result::Result<(), Failure> {
         let mut delete = Delete::builder().quiet(true);
@@ -263,6 +288,18 @@ impl Store for S3Store {
         let mut token = None;
         loop {
             let page = self.list_page(prefix, token, &mut found);
+            token = self.run("list objects in", None, self.timeout, page).await?;
+            if token.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn folders(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let mut token = None;
+        loop {
+            let page = self.folders_page(token, &mut found);
             token = self.run("list objects in", None, self.timeout, page).await?;
             if token.is_none() {
                 return Ok(found);

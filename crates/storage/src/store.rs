@@ -34,7 +34,7 @@ pub enum Operation {
     Size,
     /// [`Store::put`]
     Put,
-    /// [`Store::list`]
+    /// [`Store::list`] and [`Store::folders`]
     List,
     /// [`Store::delete`]
     Delete,
@@ -79,6 +79,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     /// Whatever the store reports. No match is an empty list.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>>;
+
+    /// The first parts of all keys that have several, each once: the folders at the store's top.
+    ///
+    /// # Errors
+    /// Whatever the store reports.
+    async fn folders(&self) -> Result<Vec<String>>;
 
     /// Deletes objects. One that does not exist counts as deleted.
     ///

@@ -1,10 +1,10 @@
 //! Making sure that every row can be reached.
 
-use super::Control;
+use super::{Control, grow::Growing};
 use crate::{
     BuildDistances, Graph, NONE, NodeScorer,
     search::{Base, entry_row},
-    walk::Walk,
+    walk::{Layer, Walk},
 };
 
 /// Reachable rows looked for around an unreachable one.
@@ -29,7 +29,7 @@ pub(super) fn connect<D: BuildDistances>(
     let mut reached = vec![false; rows];
     let entry = entry_row(&graph.view());
     let mut stack = Vec::new();
-    spread(graph, &mut reached, &mut stack, entry);
+    spread(&Base(&graph.view()), &mut reached, &mut stack, entry);
     let mut spliced = vec![false; rows];
     let mut walk = Walk::default();
     let mut scorer = None;
@@ -47,25 +47,46 @@ pub(super) fn connect<D: BuildDistances>(
         walk.seed(scorer, entry, &mut |_| ());
         walk.run(&Base(&graph.view()), scorer, |_| (), || control.is_stopped());
         link(graph, &mut spliced, walk.pool.entries().iter().map(|near| near.row), row);
-        spread(graph, &mut reached, &mut stack, row);
+        spread(&Base(&graph.view()), &mut reached, &mut stack, row);
     }
     true
 }
 
-/// Marks all rows that can be reached from `from`.
-fn spread(graph: &Graph, reached: &mut [bool], stack: &mut Vec<u32>, from: u32) {
-    reached[from as usize] = true;
-    stack.push(from);
-    while let Some(row) = stack.pop() {
-        for neighbor in &graph.neighbors[row as usize * 2 * graph.m..][..2 * graph.m] {
-            if *neighbor == NONE {
-                break;
-            }
-            if !reached[*neighbor as usize] {
-                reached[*neighbor as usize] = true;
-                stack.push(*neighbor);
-            }
+/// Adds to the rows `again`, which are to be inserted again, those rows of `growing` that stay but
+/// that no way leads to: on the highest level none from the entry, on the others none from the
+/// rows of the level above.
+pub(super) fn stranded(growing: &Growing, stays: &[bool], mut again: Vec<bool>) -> Vec<bool> {
+    let top = growing.level(growing.entry);
+    let mut reached = vec![false; growing.rows()];
+    let mut stack = Vec::new();
+    for level in (0..=top).rev() {
+        reached.fill(false);
+        let layer = growing.layer(level);
+        let mut reach = |row| spread(&layer, &mut reached, &mut stack, row);
+        reach(growing.entry);
+        let stays = |row: &u32| stays[*row as usize];
+        let upper = growing.levels.nodes.iter().copied().filter(stays);
+        upper.clone().filter(|row| growing.level(*row) > level).for_each(&mut reach);
+        let mut check = |row: u32| again[row as usize] |= !reached[row as usize];
+        match level {
+            0 => (0..growing.rows() as u32).filter(stays).for_each(&mut check),
+            _ => upper.filter(|row| growing.level(*row) >= level).for_each(&mut check),
         }
+    }
+    again
+}
+
+/// Marks all rows of `layer` that can be reached from `from`.
+fn spread(layer: &impl Layer, reached: &mut [bool], stack: &mut Vec<u32>, from: u32) {
+    if !std::mem::replace(&mut reached[from as usize], true) {
+        stack.push(from);
+    }
+    while let Some(row) = stack.pop() {
+        layer.for_each(row, |neighbor| {
+            if !std::mem::replace(&mut reached[neighbor as usize], true) {
+                stack.push(neighbor);
+            }
+        });
     }
 }
 

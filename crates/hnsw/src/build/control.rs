@@ -28,7 +28,7 @@ impl Control {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Rows inserted so far.
+    /// Rows that have their links so far, inserted or taken over from another graph.
     pub fn done(&self) -> usize {
         self.done.load(Ordering::Relaxed)
     }

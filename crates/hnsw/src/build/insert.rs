@@ -1,85 +1,7 @@
 //! Inserting one row: what a build thread does.
 
-use std::sync::atomic::AtomicU32;
-
-use distance::prefetch;
-
-use super::{
-    BuildParams, Control,
-    levels::Levels,
-    links::{Link, Links},
-    select::Selection,
-};
-use crate::{
-    BuildDistances, Candidate, NONE, NodeScorer,
-    walk::{Layer, Walk},
-};
-
-/// The graph while it grows, shared by all threads.
-pub(super) struct Growing {
-    pub(super) params: BuildParams,
-    pub(super) levels: Levels,
-    /// Upper node of each row, or [`NONE`].
-    pub(super) upper_of: Vec<u32>,
-    /// Level-0 lists by row.
-    pub(super) base: Links,
-    /// Upper lists, numbered as in [`GraphView`](crate::GraphView), but naming rows.
-    pub(super) upper: Links,
-}
-
-impl Growing {
-    /// Level of a row.
-    pub(super) fn level(&self, row: u32) -> u32 {
-        match self.upper_of[row as usize] {
-            NONE => 0,
-            node => self.levels.level(node as usize),
-        }
-    }
-
-    /// The row searches start from.
-    fn entry(&self) -> u32 {
-        self.levels.nodes.get(self.levels.entry as usize).copied().unwrap_or(0)
-    }
-
-    fn layer(&self, level: u32) -> GrowingLayer<'_> {
-        match level {
-            0 => GrowingLayer { links: &self.base, upper: None },
-            _ => GrowingLayer { links: &self.upper, upper: Some((self, level)) },
-        }
-    }
-}
-
-/// One level of the growing graph.
-struct GrowingLayer<'a> {
-    links: &'a Links,
-    /// What finding an upper list takes; nothing on level 0, where a list's number is its row.
-    upper: Option<(&'a Growing, u32)>,
-}
-
-impl GrowingLayer<'_> {
-    #[inline(always)]
-    fn list(&self, row: u32) -> usize {
-        match self.upper {
-            None => row as usize,
-            Some((growing, level)) => {
-                let node = growing.upper_of[row as usize] as usize;
-                (growing.levels.offsets[node] + level - 1) as usize
-            }
-        }
-    }
-}
-
-impl Layer for GrowingLayer<'_> {
-    #[inline(always)]
-    fn for_each(&self, row: u32, visit: impl FnMut(u32)) {
-        self.links.for_each(self.list(row), visit);
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, row: u32) {
-        prefetch::read::<AtomicU32>(self.links.elements(self.list(row)));
-    }
-}
+use super::{Control, grow::Growing, links::Link, select::Selection};
+use crate::{BuildDistances, Candidate, NodeScorer, walk::Walk};
 
 /// A build thread: its scorers and buffers.
 pub(super) struct Inserter<'a, D: BuildDistances + 'a> {
@@ -116,7 +38,7 @@ impl<'a, D: BuildDistances> Inserter<'a, D> {
 
     /// Inserts `row` (HNSW paper, algorithm 1). Leaves it half done when the build is stopped.
     pub(super) fn insert(&mut self, row: u32) {
-        let entry = self.growing.entry();
+        let entry = self.growing.entry;
         if row == entry {
             return;
         }
@@ -144,7 +66,7 @@ impl<'a, D: BuildDistances> Inserter<'a, D> {
     /// Searches `level` for the best `ef`, from what was found on the level above.
     fn search(&mut self, row: u32, level: u32, ef: usize) {
         self.walk.pool.reset(ef);
-        self.walk.visited.reset(self.growing.upper_of.len());
+        self.walk.visited.reset(self.growing.rows());
         // Another thread may have linked this very row already.
         self.walk.visited.insert(row);
         for start in &self.from {
@@ -158,8 +80,7 @@ impl<'a, D: BuildDistances> Inserter<'a, D> {
     /// Adds what the pool holds to what was found, sorted, each row once.
     fn merge(&mut self) {
         self.found.extend_from_slice(self.walk.pool.entries());
-        self.found
-            .sort_unstable_by(|a, b| a.score.total_cmp(&b.score).then_with(|| a.row.cmp(&b.row)));
+        self.found.sort_unstable_by(Candidate::order);
         self.found.dedup_by_key(|candidate| candidate.row);
         self.from.clear();
         self.from.extend(self.found.iter().map(|found| found.row));
@@ -188,13 +109,6 @@ impl<'a, D: BuildDistances> Inserter<'a, D> {
                 layer.links.write(list, &self.selection.links);
             }
         }
-        for link in &self.chosen {
-            let list = layer.list(link.row);
-            let new = Link { row, ..*link };
-            let _guard = layer.links.lock(list);
-            layer.links.read(list, &mut self.selection.links);
-            self.selection.add(&mut self.row, new, layer.links.width());
-            layer.links.write(list, &self.selection.links);
-        }
+        layer.answer(row, &self.chosen, &mut self.row, &mut self.selection);
     }
 }

@@ -3,7 +3,10 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use distance::{ExactQuery, Metric, l2_squared};
-use hnsw::{BuildDistances, BuildParams, Control, Graph, NodeScorer, Scorer, Searcher, build};
+use hnsw::{
+    BuildDistances, BuildParams, Control, Graph, NONE, NodeScorer, Scorer, Searcher, build,
+    validate,
+};
 use rabitq::{Bits, FACTORS, NodeQuery, Quantizer, Query, Scratch, SplitMix64};
 
 /// A number in `0.0..1.0`.
@@ -203,4 +206,45 @@ pub fn recall(
         found += reranked.iter().take(k).filter(|distance| **distance <= distances[k - 1]).count();
     }
     found as f64 / (queries.len() * k) as f64
+}
+
+/// Rows that cannot be reached from the entry point on level 0.
+fn unreachable(graph: &Graph) -> usize {
+    let rows = graph.rows();
+    if rows == 0 {
+        return 0;
+    }
+    let entry = match graph.upper_nodes.get(graph.entry as usize) {
+        Some(row) => *row,
+        None => graph.entry,
+    };
+    let mut reached = vec![false; rows];
+    reached[entry as usize] = true;
+    let mut stack = vec![entry];
+    while let Some(row) = stack.pop() {
+        for neighbor in &graph.neighbors[row as usize * 2 * graph.m..][..2 * graph.m] {
+            if *neighbor != NONE && !std::mem::replace(&mut reached[*neighbor as usize], true) {
+                stack.push(*neighbor);
+            }
+        }
+    }
+    reached.iter().filter(|reached| !**reached).count()
+}
+
+/// No list names its owner or a row twice.
+fn assert_lists_are_sets(graph: &Graph) {
+    for (row, list) in graph.neighbors.chunks(2 * graph.m).enumerate() {
+        let mut list: Vec<u32> = list.iter().copied().filter(|row| *row != NONE).collect();
+        assert!(!list.contains(&(row as u32)), "row {row} is its own neighbour");
+        list.sort_unstable();
+        assert!(list.windows(2).all(|pair| pair[0] != pair[1]), "row {row} has a neighbour twice");
+    }
+}
+
+/// What every graph is that the crate makes: valid, reachable in all rows, its lists sets.
+pub fn assert_sound(graph: &Graph, rows: usize) {
+    assert_eq!(graph.rows(), rows);
+    assert_eq!(validate(&graph.view(), rows), Ok(()));
+    assert_eq!(unreachable(graph), 0);
+    assert_lists_are_sets(graph);
 }

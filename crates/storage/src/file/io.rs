@@ -214,6 +214,17 @@ pub(super) fn list(root: &Path, prefix: &str) -> io::Result<Vec<ObjectMeta>> {
     Ok(found)
 }
 
+/// The directories in `root` that keys can begin with.
+pub(super) fn folders(root: &Path) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in entries(root)? {
+        let is_directory = entry.metadata().is_ok_and(|metadata| metadata.is_dir());
+        let name = entry.file_name().to_str().map(str::to_owned);
+        found.extend(name.filter(|name| is_directory && validate_key(name, "").is_ok()));
+    }
+    Ok(found)
+}
+
 /// The entries of `directory`; none when it does not exist.
 fn entries(directory: &Path) -> io::Result<Vec<fs::DirEntry>> {
     match fs::read_dir(directory) {

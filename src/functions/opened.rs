@@ -1,0 +1,70 @@
+//! An index that a function was given.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::errors::raise;
+use crate::index::scan::is_ours;
+use crate::pages::meta::relation_name;
+use crate::pages::wal::MAIN;
+
+/// An open, locked index of this access method; closed and unlocked when dropped.
+pub struct Opened {
+    relation: pg_sys::Relation,
+    lock: pg_sys::LOCKMODE,
+}
+
+impl Opened {
+    /// Opens the relation; raises an error when it is not an s3vector index with storage.
+    pub fn new(oid: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> Self {
+        // SAFETY: opens with a lock or raises an error; anything but an index is refused there.
+        unsafe {
+            let opened = Self { relation: pg_sys::index_open(oid, lock), lock };
+            let kind = (*(*opened.relation).rd_rel).relkind as u8;
+            if !is_ours(opened.relation) || kind != pg_sys::RELKIND_INDEX {
+                let name = relation_name(opened.relation);
+                raise(
+                    PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                    format!("\"{name}\" is not an s3vector index"),
+                    "",
+                    "For a partitioned index ask about the indexes of its partitions.",
+                );
+            }
+            opened
+        }
+    }
+
+    /// Opens an index that the catalog lists for reading, unless it is locked, gone, or has not
+    /// been built.
+    pub fn at_once(oid: pg_sys::Oid) -> Option<Self> {
+        let lock = pg_sys::AccessShareLock as i32;
+        // SAFETY: in a transaction; what cannot be locked at once is not waited for.
+        unsafe {
+            if !pg_sys::ConditionalLockRelationOid(oid, lock) {
+                return None;
+            }
+            let relation = pg_sys::try_index_open(oid, pg_sys::NoLock as i32);
+            if relation.is_null() {
+                pg_sys::UnlockRelationOid(oid, lock);
+                return None;
+            }
+            let opened = Self { relation, lock };
+            let built = pg_sys::RelationGetNumberOfBlocksInFork(relation, MAIN) > 0;
+            (is_ours(relation) && built).then_some(opened)
+        }
+    }
+
+    /// The relation.
+    pub fn relation(&self) -> pg_sys::Relation {
+        self.relation
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: opened by a constructor; after an error the transaction's end closes it.
+            unsafe { pg_sys::index_close(self.relation, self.lock) };
+        }
+    }
+}

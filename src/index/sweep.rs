@@ -1,0 +1,149 @@
+//! Sweeping: what the database knows about the store, and what follows from it.
+//!
+//! Every index that can be looked into is locked against maintenance until the sweep ends, so that
+//! no segment is being written that it would take for an unused one. Indexes that others lock, build
+//! or drop are busy: their folders stay as they are.
+
+use std::collections::HashSet;
+
+use pgrx::pg_sys;
+
+use super::assemble::{Control, until_stopped};
+use super::catalog;
+use super::maintain::MAINTENANCE_LOCK;
+use super::scan::is_ours;
+use crate::errors::{Failure, FailureKind};
+use crate::faults::fault_point;
+use crate::objects::inventory::{self, Facts, Finding, LiveIndex};
+use crate::pages::meta::{Meta, Owner};
+use crate::pages::wal::MAIN;
+use crate::pages::{consistent, manifest};
+use crate::settings;
+use crate::threads::run_interruptible;
+use ::storage::{StorageError, Store};
+
+/// Indexes held open, with their locks, while the store is looked through.
+pub struct Held(Vec<pg_sys::Relation>);
+
+impl Held {
+    /// Whether somebody waits for one of them.
+    pub fn is_wanted(&self) -> bool {
+        // SAFETY: open relations, locked by `facts`.
+        self.0
+            .iter()
+            .any(|&index| unsafe { pg_sys::LockHasWaitersRelation(index, MAINTENANCE_LOCK) })
+    }
+
+    /// Closes them and lets others maintain them.
+    fn release(self) {
+        for index in self.0 {
+            // SAFETY: opened and locked by `facts`, released once.
+            unsafe { pg_sys::index_close(index, MAINTENANCE_LOCK) };
+        }
+    }
+}
+
+/// What this database knows.
+fn facts(dry_run: bool) -> (Facts, Held) {
+    let mut indexes = Vec::new();
+    let mut busy = HashSet::new();
+    let mut held = Held(Vec::new());
+    for listed in catalog::indexes() {
+        match look_into(&listed) {
+            Some((index, live)) => {
+                held.0.push(index);
+                indexes.push(live);
+            }
+            None => {
+                busy.insert(listed.relation);
+            }
+        }
+    }
+    let databases = catalog::databases().into_iter().map(|(oid, _)| oid).collect();
+    let grace = settings::gc_grace();
+    (Facts { here: Owner::of_database(), databases, indexes, busy, grace, dry_run }, held)
+}
+
+/// Locks and reads an index; `None` when others have the better of it, or there is nothing to read
+/// yet.
+fn look_into(listed: &catalog::Listed) -> Option<(pg_sys::Relation, LiveIndex)> {
+    // SAFETY: in a transaction. Whatever cannot be locked at once is not waited for.
+    unsafe {
+        // The pages of another session's temporary table are in that session's memory.
+        if listed.temporary || !pg_sys::ConditionalLockRelationOid(listed.oid, MAINTENANCE_LOCK) {
+            return None;
+        }
+        let index = pg_sys::try_index_open(listed.oid, pg_sys::NoLock as i32);
+        if index.is_null() {
+            pg_sys::UnlockRelationOid(listed.oid, MAINTENANCE_LOCK);
+            return None;
+        }
+        let current = (*index).rd_locator.relNumber.to_u32() == listed.relation;
+        let empty = pg_sys::RelationGetNumberOfBlocksInFork(index, MAIN) == 0;
+        if !is_ours(index) || !current || empty {
+            pg_sys::index_close(index, MAINTENANCE_LOCK);
+            return None;
+        }
+        let live = consistent(index, |meta: &Meta| {
+            let segments = manifest::read(index, meta)?;
+            Ok(LiveIndex {
+                index_uuid: meta.index_uuid,
+                identity: Owner::here(index),
+                segments: segments.iter().map(|s| (s.index_uuid, s.segment_uuid)).collect(),
+            })
+        });
+        Some((index, live))
+    }
+}
+
+/// Looks through the store and, unless it is a dry run, deletes what has been unused for long enough;
+/// raises what goes wrong. `watch` is called every now and then, with what is locked meanwhile.
+pub fn sweep(dry_run: bool, watch: &mut dyn FnMut(&Held)) -> Vec<Finding> {
+    let folders = on_a_thread(&mut || (), inventory::folders);
+    let (facts, held) = facts(dry_run);
+    // SAFETY: in a transaction. No snapshot is needed from here on, and one would keep vacuum from
+    // its work.
+    unsafe { pg_sys::InvalidateCatalogSnapshot() };
+    let findings = on_a_thread(&mut || watch(&held), async |store| {
+        inventory::look_through(store, &folders, &facts).await
+    });
+    fault_point("sweep.marked");
+    let findings = on_a_thread(&mut || watch(&held), async |store| {
+        inventory::delete_expired(store, findings.clone()).await
+    });
+    fault_point("sweep.deleted");
+    held.release();
+    findings
+}
+
+/// Takes predecessors' folders over; raises what goes wrong.
+pub fn adopt() -> Vec<uuid::Uuid> {
+    let (facts, held) = facts(false);
+    let adopted = on_a_thread(&mut || (), async |store| inventory::adopt(store, &facts).await);
+    for (&index, live) in held.0.iter().zip(&facts.indexes) {
+        if adopted.contains(&live.index_uuid) {
+            // It goes on writing where its predecessor wrote.
+            Meta::update(index, |meta| meta.owner = live.identity);
+        }
+    }
+    held.release();
+    adopted
+}
+
+fn on_a_thread<T: Send>(
+    watch: &mut dyn FnMut(),
+    work: impl AsyncFn(&dyn Store) -> Result<T, StorageError> + Sync,
+) -> T {
+    let control = Control::default();
+    let storage = settings::storage();
+    let job = || -> Result<T, Failure> {
+        let store = ::storage::open(&storage)?;
+        let runtime = ::storage::runtime("s3vector sweep", 1).map_err(|error| {
+            Failure::new(FailureKind::Io, format!("could not start threads: {error}"))
+        })?;
+        let outcome = runtime.block_on(until_stopped(&control, work(&*store)));
+        runtime.shutdown_background();
+        outcome
+    };
+    run_interruptible(&|| control.stop(), job, || watch()).unwrap_or_else(|failure| failure.raise())
+}

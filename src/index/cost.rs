@@ -35,7 +35,9 @@ pub unsafe extern "C-unwind" fn amcostestimate(
     // SAFETY: PostgreSQL passes valid structures and places for the results.
     unsafe {
         if (*path).indexorderbys.is_null() {
-            // The index can only order. Infinity keeps the planner from using it otherwise.
+            // The index can only order. Infinity keeps the planner from using it otherwise, and
+            // so does being disabled, which counts for more: more than a disabled sequential scan.
+            (*path).path.disabled_nodes = 2;
             *startup_cost = f64::INFINITY;
             *total_cost = f64::INFINITY;
             *selectivity = 0.0;

@@ -85,13 +85,20 @@ pub fn maintain(
     watch: &mut dyn FnMut(&Control),
 ) -> Report {
     let mut report = Report::default();
-    if delta_bytes(&Meta::read(index)) >= effort.least_delta() {
-        flush(index, &mut report, watch);
-        report.flushes += u32::from(report.rows_flushed > 0);
-    }
-    while let Some(chosen) = next_merge(index, effort) {
-        merge(index, &chosen, &mut report, watch);
-        report.merges += 1;
+    let mut least_delta = effort.least_delta();
+    loop {
+        // Merges take long: what has been inserted meanwhile comes before the next one.
+        if delta_bytes(&Meta::read(index)) >= least_delta {
+            let before = report.rows_flushed;
+            flush(index, &mut report, watch);
+            report.flushes += u32::from(report.rows_flushed > before);
+            least_delta = settings::flush_bytes();
+        } else if let Some(chosen) = next_merge(index, effort) {
+            merge(index, &chosen, &mut report, watch);
+            report.merges += 1;
+        } else {
+            break;
+        }
     }
     pack_if_possible(index);
     report

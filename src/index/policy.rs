@@ -25,7 +25,9 @@ impl Size {
 }
 
 /// The segments to merge next, by number, at least one; `None` when all is well. A single one is
-/// rewritten without its dead entries, when they are more than one in `dead_share`.
+/// rewritten without its dead entries, when more than one in `dead_share` of the whole index's are dead:
+/// so the index is never larger than that makes it, and for each entry that goes at most
+/// `dead_share` others are written again.
 ///
 /// No merge takes more than `most_rows` rows: what is that large already stays apart.
 pub fn choose(sizes: &[Size], most_rows: u64, dead_share: u64) -> Option<Vec<usize>> {
@@ -48,9 +50,17 @@ pub fn choose(sizes: &[Size], most_rows: u64, dead_share: u64) -> Option<Vec<usi
         chosen.sort_unstable();
         return Some(chosen);
     }
-    let spoilt = |size: &Size| size.dead > 0 && size.dead * dead_share > size.entries;
-    let one = sizes.iter().position(|size| spoilt(size) && size.rows <= most_rows);
-    one.map(|number| vec![number])
+    let sum = |of: fn(&Size) -> u64| sizes.iter().map(of).sum::<u64>();
+    if sum(|size| size.dead) * dead_share <= sum(|size| size.entries) {
+        return None;
+    }
+    // Where the share is largest, fewest rows are written for each entry that goes.
+    let share = |size: &Size| size.dead as f64 / size.entries.max(1) as f64;
+    let fits = |number: &usize| sizes[*number].dead > 0 && sizes[*number].rows <= most_rows;
+    let worst = (0..sizes.len())
+        .filter(fits)
+        .max_by(|&a, &b| share(&sizes[a]).total_cmp(&share(&sizes[b])));
+    worst.map(|number| vec![number])
 }
 
 #[cfg(test)]
@@ -101,11 +111,15 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_with_many_dead_entries_is_rewritten() {
-        let with = |dead| Size { entries: 1000, dead, rows: 1000 };
-        assert_eq!(choose(&[live(5000), with(201)], 10_000, 5), Some(vec![1]));
-        assert_eq!(choose(&[live(5000), with(200)], 10_000, 5), None);
-        assert_eq!(choose(&[live(5000), with(1000)], 999, 5), None);
+    fn dead_entries_are_removed_when_the_index_has_many() {
+        let with = |entries, dead| Size { entries, dead, rows: entries };
+        // 1,301 of 6,500 are dead: the segment with the larger share goes first.
+        let sizes = [with(5000, 900), with(1500, 401)];
+        assert_eq!(choose(&sizes, 10_000, 5), Some(vec![1]));
+        assert_eq!(choose(&[with(5000, 900), with(1500, 400)], 10_000, 5), None);
+        // A tiny segment, however spoilt, is no reason to do anything.
+        assert_eq!(choose(&[live(5000), with(10, 9)], 10_000, 5), None);
+        assert_eq!(choose(&[with(5000, 5000)], 4_999, 5), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::pages::meta::{Meta, Owner};
 use crate::pages::wal::MAIN;
 use crate::pages::{consistent, manifest};
 use crate::settings;
+use crate::shared::maintenance;
 use crate::threads::run_interruptible;
 use ::storage::{StorageError, Store};
 
@@ -70,8 +71,15 @@ fn look_into(listed: &catalog::Listed) -> Option<(pg_sys::Relation, LiveIndex)> 
     // SAFETY: in a transaction. Whatever cannot be locked at once is not waited for.
     unsafe {
         // The pages of another session's temporary table are in that session's memory.
-        if listed.temporary || !pg_sys::ConditionalLockRelationOid(listed.oid, MAINTENANCE_LOCK) {
+        if listed.temporary {
             return None;
+        }
+        if !pg_sys::ConditionalLockRelationOid(listed.oid, MAINTENANCE_LOCK) {
+            if !maintenance::is_worked_on(pg_sys::MyDatabaseId.to_u32(), listed.oid.to_u32()) {
+                return None;
+            }
+            // The worker gives way.
+            pg_sys::LockRelationOid(listed.oid, MAINTENANCE_LOCK);
         }
         let index = pg_sys::try_index_open(listed.oid, pg_sys::NoLock as i32);
         if index.is_null() {

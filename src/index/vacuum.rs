@@ -14,9 +14,10 @@ use super::maintain::ask_for_maintenance;
 use crate::faults::fault_point;
 use crate::pages::manifest::{self, SegmentEntry};
 use crate::pages::meta::Meta;
+use crate::pages::page::INVALID_BLOCK;
 use crate::pages::tombstones::Bitmap;
 use crate::pages::wal::Publication;
-use crate::pages::{delta, tombstones};
+use crate::pages::{consistent, delta, tombstones};
 use crate::shared;
 use crate::shared::graphs::Graph;
 
@@ -85,10 +86,22 @@ pub unsafe extern "C-unwind" fn amvacuumcleanup(
         }
         let stats = result(stats);
         (*stats).num_pages = blocks(index);
-        (*stats).num_index_tuples = (*info).num_heap_tuples;
-        (*stats).estimated_count = true;
+        (*stats).num_index_tuples = live_entries(index) as f64;
+        (*stats).estimated_count = false;
         stats
     }
+}
+
+/// Entries that have not been removed.
+fn live_entries(index: pg_sys::Relation) -> u64 {
+    consistent(index, |meta| {
+        let segments = manifest::read(index, meta)?;
+        let dead = tombstones::read(index, meta, &segments)?;
+        let written: u64 = segments.iter().map(|segment| segment.entries).sum();
+        let removed: u64 = dead.iter().map(Bitmap::count).sum();
+        let waiting = delta::live_tids(index, meta, INVALID_BLOCK)?.len() as u64;
+        Ok(written - removed + waiting)
+    })
 }
 
 /// The entries of a segment that are dead now and were not before.

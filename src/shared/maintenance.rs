@@ -42,6 +42,8 @@ pub struct Slot {
     not_before: AtomicI64,
     /// Failures in a row.
     failures: AtomicU32,
+    /// What the worker has taken over and not ended.
+    under_way: AtomicU32,
     /// The index that is being worked on; 0 while none is.
     pub index: AtomicU32,
     /// Phase of the job, as `pg_stat_progress_create_index` numbers it; 0 while there is none.
@@ -131,6 +133,27 @@ pub fn request(database: u32, wants: u32) {
     }
 }
 
+/// Whether the maintenance worker of a database is working on an index.
+pub fn is_worked_on(database: u32, index: u32) -> bool {
+    slots().any(|slot| {
+        slot.database.load(Ordering::Acquire) == database
+            && slot.index.load(Ordering::Relaxed) == index
+    })
+}
+
+/// Frees the slots of databases that are gone; `databases` are those that are there.
+pub fn forget_others(databases: &[u32]) {
+    // SAFETY: set together with SHARED.
+    let Some(lock) = (unsafe { LOCK }) else { return };
+    let _held = lock.exclusive();
+    for slot in slots() {
+        if !slot.is_taken() && !databases.contains(&slot.database.load(Ordering::Acquire)) {
+            slot.clear();
+            slot.database.store(0, Ordering::Release);
+        }
+    }
+}
+
 impl Slot {
     /// Whether somebody has asked for something that no worker has taken over.
     pub fn is_wanted(&self) -> bool {
@@ -168,9 +191,22 @@ impl Slot {
         self.registered.store(0, Ordering::Release);
     }
 
-    /// Worker: it goes.
+    /// Worker: it could not connect. The database may be gone: nothing is tried again unless
+    /// somebody asks, and not at once.
+    pub fn turn_away(&self) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed);
+        self.not_before.store(now() + pause(failures), Ordering::Release);
+        self.take();
+        self.under_way.store(0, Ordering::Relaxed);
+    }
+
+    /// Worker: it goes. What it leaves undone is for the next one.
     pub fn leave(&self) {
         self.rest();
+        match self.under_way.swap(0, Ordering::AcqRel) {
+            0 => {}
+            undone => self.postpone(undone, pause(2)),
+        }
         self.registered.store(0, Ordering::Release);
         self.pid.store(0, Ordering::Release);
         if let Some(counters) = counters::get() {
@@ -206,11 +242,14 @@ impl Slot {
 
     /// Worker: takes over what has been asked for.
     pub fn take(&self) -> u32 {
-        self.wants.swap(0, Ordering::AcqRel)
+        let wants = self.wants.swap(0, Ordering::AcqRel);
+        self.under_way.store(wants, Ordering::Release);
+        wants
     }
 
     /// Worker: a pass has gone well.
     pub fn succeed(&self) {
+        self.under_way.store(0, Ordering::Release);
         self.failures.store(0, Ordering::Relaxed);
         self.not_before.store(0, Ordering::Release);
     }
@@ -218,7 +257,7 @@ impl Slot {
     /// Worker: `wants` could not be done; it is to be tried again after a pause that grows with
     /// every failure in a row.
     pub fn fail(&self, wants: u32, message: &str) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed).min(16);
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed);
         self.errors.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the lock is set together with the slots and makes this the only access.
         unsafe {
@@ -227,11 +266,12 @@ impl Slot {
                 (*self.last_error.get()).set(message);
             }
         }
-        self.postpone(wants, (1_000_000 << failures).min(LONGEST_PAUSE));
+        self.postpone(wants, pause(failures));
     }
 
     /// `wants` is to be done, but not before so many microseconds have passed.
     pub fn postpone(&self, wants: u32, microseconds: i64) {
+        self.under_way.store(0, Ordering::Release);
         self.not_before.store(now() + microseconds, Ordering::Release);
         self.wants.fetch_or(wants, Ordering::AcqRel);
     }
@@ -260,6 +300,7 @@ impl Slot {
         self.rest();
         self.wants.store(0, Ordering::Relaxed);
         self.failures.store(0, Ordering::Relaxed);
+        self.under_way.store(0, Ordering::Relaxed);
         self.not_before.store(0, Ordering::Relaxed);
         self.registered.store(0, Ordering::Relaxed);
         for count in [&self.flushes, &self.merges, &self.sweeps, &self.rounds, &self.errors] {
@@ -268,6 +309,11 @@ impl Slot {
         // SAFETY: the caller holds the lock that guards the text.
         unsafe { (*self.last_error.get()).set("") };
     }
+}
+
+/// The pause after so many failures before, in microseconds.
+fn pause(failures: u32) -> i64 {
+    (1_000_000 << failures.min(16)).min(LONGEST_PAUSE)
 }
 
 /// Microseconds on PostgreSQL's clock.

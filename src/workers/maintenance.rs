@@ -6,6 +6,7 @@
 //! next one, after a pause.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -33,6 +34,9 @@ const LINGER: Duration = Duration::from_millis(500);
 const NICENESS: i32 = 10;
 /// When to look again at what somebody else was working on, in microseconds.
 const LATER: i64 = 1_000_000;
+
+/// Whether this process has reached its database.
+static CONNECTED: AtomicBool = AtomicBool::new(false);
 
 /// Asks the postmaster to start a worker for `database`, or, for 0, one that asks for a round of
 /// maintenance of all databases. Whether the postmaster has room for it.
@@ -86,6 +90,7 @@ pub extern "C-unwind" fn s3vector_maintenance_worker(argument: pg_sys::Datum) {
         // SAFETY: the callback lives as long as the library.
         unsafe { pg_sys::before_shmem_exit(Some(leave), pg_sys::Datum::from(database)) };
         connect(pg_sys::Oid::from(database));
+        CONNECTED.store(true, Ordering::Relaxed);
         run(slot);
     }
     // SAFETY: ends the process; 0: it is not to be started again.
@@ -95,6 +100,9 @@ pub extern "C-unwind" fn s3vector_maintenance_worker(argument: pg_sys::Datum) {
 #[pg_guard]
 unsafe extern "C-unwind" fn leave(_code: i32, database: pg_sys::Datum) {
     if let Some(slot) = maintenance::slot(database.value() as u32) {
+        if !CONNECTED.load(Ordering::Relaxed) {
+            slot.turn_away();
+        }
         slot.leave();
     }
 }
@@ -133,53 +141,60 @@ fn run(slot: &Slot) {
 
 /// One look at everything there is to do.
 fn pass(slot: &Slot, wants: u32) {
-    let mut failed = None;
-    let mut put_off = false;
-    slot.rounds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let listed = match in_transaction(catalog::indexes) {
-        Ok(listed) => listed,
-        Err(problem) => return slot.fail(wants, &problem.message),
-    };
-    for index in listed.iter().filter(|index| !index.temporary) {
-        match in_transaction(|| work_on(slot, index.oid)) {
-            Ok(Some(report)) => slot.count(report.flushes, report.merges),
-            Ok(None) => put_off = true,
-            Err(problem) if problem.cancelled => put_off = true,
-            Err(problem) => failed = Some((WORK, problem.message)),
+    slot.rounds.fetch_add(1, Ordering::Relaxed);
+    // Bits that are to be asked for again: because others were given way to, or of a failure.
+    let (mut later, mut failed, mut message) = (0, 0, String::new());
+    let mut put_down = |what: u32, problem: Problem| {
+        if problem.cancelled {
+            later |= what;
+        } else {
+            failed |= what;
+            message = problem.message;
         }
-    }
+    };
     if wants & SWEEP != 0 {
         report_activity(Some("sweeping"));
         match in_transaction(sweep_once) {
             Ok(()) => {
-                slot.sweeps.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                slot.sweeps.fetch_add(1, Ordering::Relaxed);
             }
-            Err(problem) if problem.cancelled => slot.postpone(SWEEP, LATER),
-            Err(problem) => failed = Some((SWEEP | WORK, problem.message)),
+            Err(problem) => put_down(SWEEP, problem),
         }
     }
-    match failed {
-        Some((wants, message)) => slot.fail(wants, &message),
-        None if put_off => slot.postpone(WORK, LATER),
-        None => slot.succeed(),
+    let listed = in_transaction(catalog::indexes).unwrap_or_else(|problem| {
+        put_down(WORK, problem);
+        Vec::new()
+    });
+    for index in listed.iter().filter(|index| !index.temporary) {
+        match in_transaction(|| work_on(slot, index.oid)) {
+            // Whoever holds an index that is locked flushes or builds it anew.
+            Ok(report) => slot.count(report.flushes, report.merges),
+            Err(problem) => put_down(WORK, problem),
+        }
+        slot.rest();
+    }
+    match (failed, later) {
+        (0, 0) => slot.succeed(),
+        (0, later) => slot.postpone(later, LATER),
+        (failed, later) => slot.fail(failed | later, &message),
     }
 }
 
-/// Maintains one index; `None` when somebody else holds it.
-fn work_on(slot: &Slot, oid: pg_sys::Oid) -> Option<Report> {
+/// Maintains one index, unless somebody else holds it.
+fn work_on(slot: &Slot, oid: pg_sys::Oid) -> Report {
     // SAFETY: in a transaction; what cannot be locked at once is left to others.
     unsafe {
+        let mut report = Report::default();
         if !pg_sys::ConditionalLockRelationOid(oid, MAINTENANCE_LOCK) {
-            return None;
+            return report;
         }
         let index = pg_sys::try_index_open(oid, pg_sys::NoLock as i32);
         if index.is_null() {
-            return Some(Report::default());
+            return report;
         }
         let usable = (*(*index).rd_index).indisvalid
             && crate::index::scan::is_ours(index)
             && pg_sys::RelationGetNumberOfBlocksInFork(index, MAIN) > 0;
-        let mut report = Report::default();
         if usable {
             slot.work_on(oid.to_u32());
             report_activity(Some("maintaining an index"));
@@ -195,7 +210,7 @@ fn work_on(slot: &Slot, oid: pg_sys::Oid) -> Option<Report> {
             report = maintain(index, Effort::Routine, &mut watch);
         }
         pg_sys::index_close(index, MAINTENANCE_LOCK);
-        Some(report)
+        report
     }
 }
 

@@ -88,7 +88,10 @@ impl Scheduler {
 
 /// Asks for a round of maintenance of every database one can connect to.
 pub fn ask_for_all() {
-    for (database, connectable) in catalog::databases() {
+    let databases = catalog::databases();
+    let known: Vec<u32> = databases.iter().map(|(database, _)| *database).collect();
+    maintenance::forget_others(&known);
+    for (database, connectable) in databases {
         if connectable {
             maintenance::request(database, WORK | SWEEP);
         }

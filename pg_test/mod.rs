@@ -3,6 +3,7 @@
 
 mod build;
 mod errors;
+mod maintenance;
 mod options;
 mod planner;
 mod scan;

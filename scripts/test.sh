@@ -70,6 +70,16 @@ if [ "$(id -u)" = 0 ]; then
 fi
 part extension "${PGRX_TEST[@]}"
 
+heading "Fault points"
+# What the tests inside PostgreSQL have installed is the build that has them.
+if step "compile the tests of fault points" "$LOGS/build-faults.log" \
+    cargo test --no-run -p s3vector-tests --features faults --test faults; then
+    part faults cargo test --no-fail-fast -p s3vector-tests --features faults --test faults
+else
+    FAILED+=(faults)
+    FAILED_TESTS=$((FAILED_TESTS + 1))
+fi
+
 heading "Clusters"
 # The tests of crashes and concurrency are for the build that users run.
 if "$ROOT/scripts/install.sh" &&

@@ -105,6 +105,7 @@ fn storage_url() -> Option<String> {
 
 /// The segments of an index.
 #[pg_extern(volatile, parallel_restricted)]
+#[expect(clippy::type_complexity, reason = "pgrx reads the columns from the type")]
 fn s3vector_segments(
     index: PgRelation,
 ) -> TableIterator<

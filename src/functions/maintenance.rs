@@ -83,7 +83,6 @@ fn check_privilege(index: pg_sys::Relation) {
 /// Marks objects in the store that no index needs any more, and deletes those that were marked
 /// longer than `s3vector.gc_grace` ago. Looks only at what this database, or one that is gone, wrote.
 #[pg_extern(volatile, parallel_unsafe)]
-#[expect(clippy::type_complexity, reason = "pgrx reads the columns from the type")]
 fn s3vector_sweep(
     dry_run: default!(bool, false),
 ) -> TableIterator<

@@ -153,5 +153,5 @@ fn on_a_thread<T: Send>(
         runtime.shutdown_background();
         outcome
     };
-    run_interruptible(&|| control.stop(), job, || watch()).unwrap_or_else(|failure| failure.raise())
+    run_interruptible(&|| control.stop(), job, watch).unwrap_or_else(|failure| failure.raise())
 }

@@ -41,10 +41,8 @@ impl Scheduler {
             return NAP;
         }
         self.not_before = None;
-        if self.round_is_due() {
-            if self.start(0) {
-                self.last_round = Some(Instant::now());
-            }
+        if self.round_is_due() && self.start(0) {
+            self.last_round = Some(Instant::now());
         }
         let mut running = maintenance::slots().filter(|slot| slot.is_taken()).count();
         for slot in maintenance::slots() {

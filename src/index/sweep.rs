@@ -1,7 +1,7 @@
 //! Sweeping: what the database knows about the store, and what follows from it.
 //!
-//! Every index that can be looked into is locked against maintenance until the sweep ends, so that
-//! no segment is being written that it would take for an unused one. Indexes that others lock, build
+//! Every index that can be looked into is locked against maintenance until everything is judged, so
+//! that no segment is being written that would be taken for an unused one. Indexes that others lock, build
 //! or drop are busy: their folders stay as they are.
 
 use std::collections::HashSet;
@@ -104,23 +104,34 @@ fn look_into(listed: &catalog::Listed) -> Option<(pg_sys::Relation, LiveIndex)> 
     }
 }
 
-/// Looks through the store and, unless it is a dry run, deletes what has been unused for long enough;
-/// raises what goes wrong. `watch` is called every now and then, with what is locked meanwhile.
-pub fn sweep(dry_run: bool, watch: &mut dyn FnMut(&Held)) -> Vec<Finding> {
+/// What a sweep is doing.
+pub enum Stage<'a> {
+    /// It looks, and holds indexes.
+    Looking(&'a Held),
+    /// It marks and deletes, and holds nothing.
+    Acting,
+}
+
+/// Looks through the store and, unless it is a dry run, marks what is unused and deletes what has been
+/// for long enough; raises what goes wrong. `watch` is called every now and then.
+pub fn sweep(dry_run: bool, watch: &mut dyn FnMut(Stage<'_>)) -> Vec<Finding> {
     let folders = on_a_thread(&mut || (), inventory::folders);
     let (facts, held) = facts(dry_run);
     // SAFETY: in a transaction. No snapshot is needed from here on, and one would keep vacuum from
     // its work.
     unsafe { pg_sys::InvalidateCatalogSnapshot() };
-    let findings = on_a_thread(&mut || watch(&held), async |store| {
+    let plan = on_a_thread(&mut || watch(Stage::Looking(&held)), async |store| {
         inventory::look_through(store, &folders, &facts).await
     });
-    fault_point("sweep.marked");
-    let findings = on_a_thread(&mut || watch(&held), async |store| {
-        inventory::delete_expired(store, findings.clone()).await
+    held.release();
+    if dry_run {
+        return plan.into_findings();
+    }
+    fault_point("sweep.judged");
+    let findings = on_a_thread(&mut || watch(Stage::Acting), async |store| {
+        inventory::carry_out(store, plan.clone()).await
     });
     fault_point("sweep.deleted");
-    held.release();
     findings
 }
 

@@ -54,8 +54,29 @@ pub struct Finding {
     pub since: Option<SystemTime>,
     /// Whether it has been deleted now.
     pub deleted: bool,
-    /// What is to be deleted now.
-    expired: Vec<String>,
+    /// What is to be done about it.
+    verdict: Verdict,
+}
+
+/// What is to be done about something that nobody needs.
+#[derive(Clone, Debug)]
+enum Verdict {
+    /// Nothing now.
+    Wait,
+    /// Write this mark.
+    Mark(String),
+    /// Delete these objects.
+    Delete(Vec<String>),
+}
+
+/// What a look through the store has come to: to be carried out at leisure.
+#[derive(Clone, Default)]
+pub struct Plan {
+    findings: Vec<Finding>,
+    /// Marks on what is used after all.
+    unmark: Vec<String>,
+    /// Folders of others, with who reads which segments of them.
+    readers: Vec<(Uuid, Owner, BTreeSet<Uuid>)>,
 }
 
 /// How a folder stands to this database.
@@ -105,49 +126,67 @@ pub async fn folders(store: &dyn Store) -> Result<Vec<Uuid>, StorageError> {
     Ok(store.folders().await?.iter().filter_map(|name| parse(name)).collect())
 }
 
-/// Goes through folders: finds what nobody needs and marks it, and says what this database reads of
-/// others' folders. Deletes nothing: see [`delete_expired`].
+/// Goes through folders and judges what nobody needs. Changes nothing; what has been judged to be
+/// unused never comes back, so that [`carry_out`] needs no locks.
 ///
 /// # Errors
-/// Those of the store; what has been done until then stays done.
+/// Those of the store.
 pub async fn look_through(
     store: &dyn Store,
     folders: &[Uuid],
     facts: &Facts,
-) -> Result<Vec<Finding>, StorageError> {
-    let mut findings = Vec::new();
+) -> Result<Plan, StorageError> {
+    let mut plan = Plan::default();
     for &folder in folders {
         let Some(owner) = claims::read(store, folder).await? else { continue };
         let named = facts.named(folder);
         let gone = match facts.standing(folder, owner) {
             Standing::Busy => continue,
             Standing::Foreign => {
-                findings.extend(foreign(store, facts, folder, &named).await?);
+                foreign(store, facts, folder, &named, &mut plan).await?;
                 continue;
             }
             Standing::Live => None,
             Standing::Dropped => Some("dropped index"),
             Standing::Orphaned => Some("dropped database"),
         };
-        own(store, facts, folder, named, gone, &mut findings).await?;
+        own(store, facts, folder, named, gone, &mut plan).await?;
+    }
+    Ok(plan)
+}
+
+/// Says what this database reads of others' folders, marks what nobody needs, and deletes what has
+/// been marked for long enough.
+///
+/// # Errors
+/// Those of the store; what has been done until then stays done.
+pub async fn carry_out(store: &dyn Store, plan: Plan) -> Result<Vec<Finding>, StorageError> {
+    let Plan { mut findings, unmark, readers } = plan;
+    store.delete(&unmark).await?;
+    for (folder, reader, segments) in readers {
+        claims::register_reader(store, folder, reader, segments).await?;
+    }
+    for finding in &mut findings {
+        match std::mem::replace(&mut finding.verdict, Verdict::Wait) {
+            Verdict::Wait => {}
+            Verdict::Mark(key) => {
+                store.put(&key, Bytes::from_static(finding.reason.as_bytes())).await?;
+                finding.since = Some(SystemTime::now());
+            }
+            Verdict::Delete(keys) => {
+                delete(store, keys).await?;
+                finding.deleted = true;
+            }
+        }
     }
     Ok(findings)
 }
 
-/// Deletes what has been unused for long enough.
-///
-/// # Errors
-/// Those of the store; what has been deleted until then stays deleted.
-pub async fn delete_expired(
-    store: &dyn Store,
-    mut findings: Vec<Finding>,
-) -> Result<Vec<Finding>, StorageError> {
-    for finding in &mut findings {
-        let expired = std::mem::take(&mut finding.expired);
-        finding.deleted = !expired.is_empty();
-        delete(store, expired).await?;
+impl Plan {
+    /// What was found; nothing has been done about it.
+    pub fn into_findings(self) -> Vec<Finding> {
+        self.findings
     }
-    Ok(findings)
 }
 
 /// A folder's name. Only the form that this library writes counts.
@@ -155,28 +194,26 @@ fn parse(name: &str) -> Option<Uuid> {
     Uuid::try_parse(name).ok().filter(|uuid| uuid.to_string() == name)
 }
 
-/// A folder that another owner wrote: tell it what is still read, or show it.
+/// A folder that another owner wrote: it is to be told what is still read, or shown if nothing is.
 async fn foreign(
     store: &dyn Store,
     facts: &Facts,
     folder: Uuid,
     named: &BTreeSet<Uuid>,
-) -> Result<Option<Finding>, StorageError> {
-    if facts.dry_run {
-        if !named.is_empty() {
-            return Ok(None);
-        }
+    plan: &mut Plan,
+) -> Result<(), StorageError> {
+    if named.is_empty() && facts.dry_run {
         let objects = store.list(&format!("{folder}/")).await?;
-        return Ok(Some(Finding::of(folder.to_string(), "foreign", &objects)));
+        plan.findings.push(Finding::of(folder.to_string(), "foreign", &objects));
     }
     for index in &facts.indexes {
-        let own = index.segments.iter().filter(|(index, _)| *index == folder);
-        let segments: BTreeSet<Uuid> = own.map(|(_, segment)| *segment).collect();
+        let read = index.segments.iter().filter(|(index, _)| *index == folder);
+        let segments: BTreeSet<Uuid> = read.map(|(_, segment)| *segment).collect();
         if !segments.is_empty() {
-            claims::register_reader(store, folder, index.identity, segments).await?;
+            plan.readers.push((folder, index.identity, segments));
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 /// A folder of this database's own: what nobody names in it is unused; all of it when `gone` says
@@ -187,23 +224,23 @@ async fn own(
     folder: Uuid,
     named: BTreeSet<Uuid>,
     gone: Option<&'static str>,
-    findings: &mut Vec<Finding>,
+    plan: &mut Plan,
 ) -> Result<(), StorageError> {
     let objects = store.list(&format!("{folder}/")).await?;
     let mut needed = claims::read_elsewhere(store, folder, &objects, facts.grace).await?;
     needed.extend(named);
     if let Some(reason) = gone.filter(|_| needed.is_empty()) {
         let prefix = folder.to_string();
-        findings.push(retire(store, facts, prefix, reason, &objects).await?);
+        plan.findings.push(judge(facts, prefix, reason, &objects));
         return Ok(());
     }
-    unmark(store, facts, &folder.to_string(), &objects).await?;
+    plan.unmark.extend(mark_of(&folder.to_string(), &objects).map(|mark| mark.key.clone()));
     for (segment, objects) in by_segment(folder, objects) {
         let prefix = format!("{folder}/{segment}");
         if needed.contains(&segment) {
-            unmark(store, facts, &prefix, &objects).await?;
+            plan.unmark.extend(mark_of(&prefix, &objects).map(|mark| mark.key.clone()));
         } else {
-            findings.push(retire(store, facts, prefix, "unused segment", &objects).await?);
+            plan.findings.push(judge(facts, prefix, "unused segment", &objects));
         }
     }
     Ok(())
@@ -222,42 +259,24 @@ fn by_segment(folder: Uuid, objects: Vec<ObjectMeta>) -> BTreeMap<Uuid, Vec<Obje
     segments
 }
 
-/// Takes a mark away from what is used after all.
-async fn unmark(
-    store: &dyn Store,
-    facts: &Facts,
-    prefix: &str,
-    objects: &[ObjectMeta],
-) -> Result<(), StorageError> {
-    let mark = format!("{prefix}/{RETIRED}");
-    if !facts.dry_run && objects.iter().any(|object| object.key == mark) {
-        store.delete(&[mark]).await?;
-    }
-    Ok(())
+/// The mark on what lies below `prefix`, if there is one.
+fn mark_of<'a>(prefix: &str, objects: &'a [ObjectMeta]) -> Option<&'a ObjectMeta> {
+    let key = format!("{prefix}/{RETIRED}");
+    objects.iter().find(|object| object.key == key)
 }
 
-/// Marks what nobody needs, unless it has been marked for long enough: then it is to be deleted.
-async fn retire(
-    store: &dyn Store,
-    facts: &Facts,
-    prefix: String,
-    reason: &'static str,
-    objects: &[ObjectMeta],
-) -> Result<Finding, StorageError> {
-    let key = format!("{prefix}/{RETIRED}");
-    let mark = objects.iter().find(|object| object.key == key);
+/// Something nobody needs is to be marked, or deleted when it has been marked for long enough.
+fn judge(facts: &Facts, prefix: String, reason: &'static str, objects: &[ObjectMeta]) -> Finding {
+    let mark = mark_of(&prefix, objects);
     let mut finding = Finding::of(prefix, reason, objects);
     finding.since = mark.map(|mark| mark.modified);
-    if facts.dry_run {
-        return Ok(finding);
-    }
     if mark.map_or(facts.grace.is_zero(), |mark| claims::age(mark) >= facts.grace) {
-        finding.expired = objects.iter().map(|object| object.key.clone()).collect();
+        let keys = objects.iter().map(|object| object.key.clone()).collect();
+        finding.verdict = Verdict::Delete(keys);
     } else if mark.is_none() {
-        store.put(&key, Bytes::from_static(reason.as_bytes())).await?;
-        finding.since = Some(SystemTime::now());
+        finding.verdict = Verdict::Mark(format!("{}/{RETIRED}", finding.prefix));
     }
-    Ok(finding)
+    finding
 }
 
 /// Deletes objects in an order that leaves, whenever it is interrupted, nothing that looks whole:
@@ -311,7 +330,7 @@ impl Finding {
             bytes: objects.iter().map(|object| object.size).sum(),
             since: None,
             deleted: false,
-            expired: Vec::new(),
+            verdict: Verdict::Wait,
         }
     }
 }

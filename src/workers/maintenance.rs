@@ -18,7 +18,7 @@ use crate::errors::{Failure, FailureKind};
 use crate::index::assemble::Control;
 use crate::index::catalog;
 use crate::index::maintain::{Effort, MAINTENANCE_LOCK, Report, maintain};
-use crate::index::sweep;
+use crate::index::sweep::{self, Stage};
 use crate::pages::wal::MAIN;
 use crate::shared::maintenance::{self, SWEEP, Slot, WORK};
 use crate::threads::wait_for_latch;
@@ -33,7 +33,7 @@ const LINGER: Duration = Duration::from_millis(500);
 /// makes queries slower, never inserts.
 const NICENESS: i32 = 10;
 /// When to look again at what somebody else was working on, in microseconds.
-const LATER: i64 = 1_000_000;
+const LATER: i64 = 250_000;
 
 /// Whether this process has reached its database.
 static CONNECTED: AtomicBool = AtomicBool::new(false);
@@ -152,15 +152,6 @@ fn pass(slot: &Slot, wants: u32) {
             message = problem.message;
         }
     };
-    if wants & SWEEP != 0 {
-        report_activity(Some("sweeping"));
-        match in_transaction(sweep_once) {
-            Ok(()) => {
-                slot.sweeps.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(problem) => put_down(SWEEP, problem),
-        }
-    }
     let listed = in_transaction(catalog::indexes).unwrap_or_else(|problem| {
         put_down(WORK, problem);
         Vec::new()
@@ -172,6 +163,15 @@ fn pass(slot: &Slot, wants: u32) {
             Err(problem) => put_down(WORK, problem),
         }
         slot.rest();
+    }
+    if wants & SWEEP != 0 {
+        report_activity(Some("sweeping"));
+        match in_transaction(|| sweep_once(slot)) {
+            Ok(()) => {
+                slot.sweeps.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(problem) => put_down(SWEEP, problem),
+        }
     }
     match (failed, later) {
         (0, 0) => slot.succeed(),
@@ -214,11 +214,12 @@ fn work_on(slot: &Slot, oid: pg_sys::Oid) -> Report {
     }
 }
 
-fn sweep_once() {
-    let findings = sweep::sweep(false, &mut |held| {
-        if held.is_wanted() {
-            give_way();
-        }
+fn sweep_once(slot: &Slot) {
+    let findings = sweep::sweep(false, &mut |stage| match stage {
+        Stage::Looking(held) if held.is_wanted() => give_way(),
+        // There may be much to delete, and who inserts does not wait for that.
+        Stage::Acting if slot.is_wanted() => give_way(),
+        Stage::Looking(_) | Stage::Acting => {}
     });
     let deleted = || findings.iter().filter(|finding| finding.deleted);
     if deleted().next().is_some() {

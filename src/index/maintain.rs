@@ -36,10 +36,6 @@ pub struct Report {
     pub segments_replaced: u32,
     /// Bytes of the segments written.
     pub bytes_written: u64,
-    /// Flushes that turned rows into a segment.
-    pub flushes: u32,
-    /// Merges.
-    pub merges: u32,
 }
 
 impl Report {
@@ -91,17 +87,25 @@ pub fn maintain(
         if delta_bytes(&Meta::read(index)) >= least_delta {
             let before = report.rows_flushed;
             flush(index, &mut report, watch);
-            report.flushes += u32::from(report.rows_flushed > before);
+            count(u32::from(report.rows_flushed > before), 0);
             least_delta = settings::flush_bytes();
         } else if let Some(chosen) = next_merge(index, effort) {
             merge(index, &chosen, &mut report, watch);
-            report.merges += 1;
+            count(0, 1);
         } else {
             break;
         }
     }
     pack_if_possible(index);
     report
+}
+
+/// Counts flushes and merges for the views, as soon as they are published.
+fn count(flushes: u32, merges: u32) {
+    // SAFETY: set for every process with a database.
+    if let Some(slot) = maintenance::slot(unsafe { pg_sys::MyDatabaseId }.to_u32()) {
+        slot.count(flushes, merges);
+    }
 }
 
 /// The segments to merge next.

@@ -226,7 +226,7 @@ impl Slot {
         self.total.store(total, Ordering::Relaxed);
     }
 
-    /// Worker: counts flushes and merges.
+    /// Counts flushes and merges, whoever did them.
     pub fn count(&self, flushes: u32, merges: u32) {
         self.flushes.fetch_add(flushes.into(), Ordering::Relaxed);
         self.merges.fetch_add(merges.into(), Ordering::Relaxed);

@@ -17,7 +17,7 @@ use super::scheduler;
 use crate::errors::{Failure, FailureKind};
 use crate::index::assemble::Control;
 use crate::index::catalog;
-use crate::index::maintain::{Effort, MAINTENANCE_LOCK, Report, maintain};
+use crate::index::maintain::{Effort, MAINTENANCE_LOCK, maintain};
 use crate::index::sweep::{self, Stage};
 use crate::pages::wal::MAIN;
 use crate::shared::maintenance::{self, SWEEP, Slot, WORK};
@@ -159,7 +159,7 @@ fn pass(slot: &Slot, wants: u32) {
     for index in listed.iter().filter(|index| !index.temporary) {
         match in_transaction(|| work_on(slot, index.oid)) {
             // Whoever holds an index that is locked flushes or builds it anew.
-            Ok(report) => slot.count(report.flushes, report.merges),
+            Ok(()) => {}
             Err(problem) => put_down(WORK, problem),
         }
         slot.rest();
@@ -181,16 +181,15 @@ fn pass(slot: &Slot, wants: u32) {
 }
 
 /// Maintains one index, unless somebody else holds it.
-fn work_on(slot: &Slot, oid: pg_sys::Oid) -> Report {
+fn work_on(slot: &Slot, oid: pg_sys::Oid) {
     // SAFETY: in a transaction; what cannot be locked at once is left to others.
     unsafe {
-        let mut report = Report::default();
         if !pg_sys::ConditionalLockRelationOid(oid, MAINTENANCE_LOCK) {
-            return report;
+            return;
         }
         let index = pg_sys::try_index_open(oid, pg_sys::NoLock as i32);
         if index.is_null() {
-            return report;
+            return;
         }
         let usable = (*(*index).rd_index).indisvalid
             && crate::index::scan::is_ours(index)
@@ -207,10 +206,9 @@ fn work_on(slot: &Slot, oid: pg_sys::Oid) -> Report {
                     give_way();
                 }
             };
-            report = maintain(index, Effort::Routine, &mut watch);
+            maintain(index, Effort::Routine, &mut watch);
         }
         pg_sys::index_close(index, MAINTENANCE_LOCK);
-        report
     }
 }
 

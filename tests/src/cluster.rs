@@ -9,7 +9,9 @@ use nix::sys::signal::Signal;
 use postgres::{Client, Config, NoTls};
 use tempfile::TempDir;
 
-use crate::process::{Server, as_server_user, exists, give_to_server_user, signal_process, tail};
+use crate::process::{
+    Server, as_server_user, exists, give_to_server_user, run_as_server_user, signal_process, tail,
+};
 use crate::tools;
 use crate::wait::{PATIENCE, wait_for, wait_until};
 
@@ -51,6 +53,15 @@ impl Builder {
         self
     }
 
+    /// Has finished WAL copied to [`Cluster::archive`].
+    pub fn archiving(self) -> Self {
+        let archive = self.0.archive();
+        fs::create_dir(&archive).expect("a folder for WAL");
+        give_to_server_user(&archive);
+        self.set("archive_mode", "on")
+            .set("archive_command", format!(r#"cp "%p" "{}/%f""#, archive.display()))
+    }
+
     /// Runs the server below another program: its arguments are followed by the server's.
     pub fn launcher(mut self, program: &[&str]) -> Self {
         self.0.launcher = program.iter().map(ToString::to_string).collect();
@@ -78,34 +89,47 @@ impl Builder {
 impl Cluster {
     /// A new cluster with the library preloaded, not yet started.
     pub fn builder() -> Builder {
+        let settings = [
+            ("shared_preload_libraries", "s3vector"),
+            ("s3vector.cache_size", "32MB"),
+            ("shared_buffers", "32MB"),
+            ("max_connections", "40"),
+            ("maintenance_work_mem", "64MB"),
+            ("autovacuum", "off"),
+        ];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self::builder_on(settings.into(), |data| {
+            run_as_server_user(
+                Command::new(tools::postgres("initdb"))
+                    .args(["-U", "postgres", "--auth=trust", "--encoding=UTF8"])
+                    .args(["--locale=C.UTF-8", "--no-sync", "-D"])
+                    .arg(data),
+            );
+        })
+    }
+
+    /// A cluster with `settings` whose data directory `make` fills, not yet started.
+    pub(crate) fn builder_on(
+        settings: BTreeMap<String, String>,
+        make: impl FnOnce(&Path),
+    ) -> Builder {
         let folder = tempfile::Builder::new()
             .prefix("c")
             .tempdir_in(tools::directory())
             .expect("a folder for the cluster");
         give_to_server_user(folder.path());
-        let cluster =
-            Self { folder, settings: BTreeMap::new(), launcher: Vec::new(), server: None };
-        let output = as_server_user(&mut Command::new(tools::postgres("initdb")))
-            .args([
-                "-U",
-                "postgres",
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--locale=C.UTF-8",
-                "--no-sync",
-                "-D",
-            ])
-            .arg(cluster.data())
-            .output()
-            .expect("initdb starts");
-        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+        let cluster = Self { folder, settings, launcher: Vec::new(), server: None };
+        make(&cluster.data());
         Builder(cluster)
-            .set("shared_preload_libraries", "s3vector")
-            .set("s3vector.cache_size", "32MB")
-            .set("shared_buffers", "32MB")
-            .set("max_connections", 40)
-            .set("maintenance_work_mem", "64MB")
-            .set("autovacuum", "off")
+    }
+
+    /// The settings of a copy of this cluster: the same, with vectors stored where this one's are.
+    pub(crate) fn settings_of_a_copy(&self) -> BTreeMap<String, String> {
+        let mut settings = self.settings.clone();
+        settings
+            .entry("s3vector.storage_url".to_owned())
+            .or_insert_with(|| format!("file://{}", self.store().display()));
+        settings
     }
 
     /// A started cluster with default settings and the extension created.
@@ -139,6 +163,11 @@ impl Cluster {
             .into_owned()
     }
 
+    /// A folder for WAL that the server archives, when [`Builder::archiving`] was asked for.
+    pub fn archive(&self) -> PathBuf {
+        self.folder.path().join("archive")
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("postgres.log")
     }
@@ -159,10 +188,20 @@ impl Cluster {
     ///
     /// What the server or the socket said.
     pub fn try_client(&self, role: &str) -> Result<Client, postgres::Error> {
+        self.try_client_of("postgres", role)
+    }
+
+    /// A new connection as superuser to another database than `postgres`.
+    pub fn client_of(&self, database: &str) -> Client {
+        self.try_client_of(database, "postgres")
+            .unwrap_or_else(|error| panic!("connect to {database}: {error}"))
+    }
+
+    fn try_client_of(&self, database: &str, role: &str) -> Result<Client, postgres::Error> {
         Config::new()
             .host_path(self.socket())
             .user(role)
-            .dbname("postgres")
+            .dbname(database)
             .connect_timeout(PATIENCE)
             .connect(NoTls)
     }

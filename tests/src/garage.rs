@@ -1,5 +1,6 @@
 //! Garage: a real S3 server for a test, on loopback.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::process::{Server, free_port, tail};
+use crate::python;
 use crate::tools;
 use crate::wait::wait_for;
 
@@ -54,6 +56,27 @@ impl Garage {
             ("s3vector.s3_access_key_id", ACCESS_KEY.to_owned()),
             ("s3vector.s3_secret_access_key", SECRET_KEY.to_owned()),
         ]
+    }
+
+    /// Key and size of every object in the bucket.
+    pub fn objects(&self) -> BTreeMap<String, u64> {
+        let printed = self.ask(&["list"]);
+        let object = |line: &str| {
+            let (key, size) = line.rsplit_once(' ').expect("a key and a size");
+            (key.to_owned(), size.parse().expect("a size"))
+        };
+        printed.lines().map(object).collect()
+    }
+
+    /// Writes an object that is none of the extension's.
+    pub fn put(&self, key: &str, text: &str) {
+        self.ask(&["put", key, text]);
+    }
+
+    fn ask(&self, arguments: &[&str]) -> String {
+        let endpoint = self.endpoint();
+        let bucket = [&endpoint, REGION, BUCKET, ACCESS_KEY, SECRET_KEY];
+        python::run("bucket.py", &[&bucket, arguments].concat())
     }
 
     /// Stops the server; its objects stay.

@@ -17,6 +17,9 @@
 //! - [`garage`]: an S3 server.
 //! - [`items`]: vectors, their table, exact answers and recall.
 //! - [`answers`]: asking an index and checking what every answer must fulfil.
+//! - [`standby`]: copies of a cluster: streaming standbys, restored backups.
+//! - [`store`]: what lies in a folder of objects. [`upkeep`]: flush, sweep and what they report.
+//! - [`model`]: what clients know of the rows they wrote while servers died.
 //! - [`errors`]: what a failed statement reported.
 //! - [`python`]: checks that need zarr-python.
 //! - [`wait`]: waiting for something that happens elsewhere.
@@ -26,9 +29,13 @@ pub mod cluster;
 pub mod errors;
 pub mod garage;
 pub mod items;
+pub mod model;
 pub mod process;
 pub mod python;
+pub mod standby;
+pub mod store;
 pub mod tools;
+pub mod upkeep;
 pub mod wait;
 
 pub use cluster::Cluster;

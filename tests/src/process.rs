@@ -27,6 +27,17 @@ pub fn as_server_user(command: &mut Command) -> &mut Command {
     command.current_dir("/")
 }
 
+/// Runs a program as the user that PostgreSQL's programs run as, to its end.
+///
+/// # Panics
+///
+/// When it fails; what it printed says why.
+pub fn run_as_server_user(command: &mut Command) {
+    let output =
+        as_server_user(command).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Gives a file or folder to the user that PostgreSQL's programs run as.
 pub fn give_to_server_user(path: &Path) {
     if let Some((uid, gid)) = tools::server_user() {

@@ -71,7 +71,7 @@ fn cancelled_at_any_moment() {
 
     // Nothing that was left over stands in the way.
     items.index(&mut client, "");
-    answers::assert_recall(&mut client, &items, &source.vectors(10), 0.95);
+    answers::assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }
 
 /// A backend that is terminated instead of cancelled.
@@ -90,7 +90,7 @@ fn terminated() {
     });
     assert_eq!(indexes(&mut client), 0);
     items.index(&mut client, "");
-    answers::assert_recall(&mut client, &items, &source.vectors(10), 0.95);
+    answers::assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }
 
 #[test]
@@ -110,5 +110,5 @@ fn progress_moves_through_named_phases() {
     });
     let named = phases.iter().filter(|phase| phase.starts_with("building index: ")).count();
     assert!(named >= 2, "phases seen: {phases:?}");
-    answers::assert_recall(&mut client, &items, &source.vectors(10), 0.95);
+    answers::assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }

@@ -1,10 +1,10 @@
 //! Several clients at once: is every committed row found from the next statement on?
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use harness::answers::{self, assert_all_found, assert_recall, prefer_index};
 use harness::items::{Source, literal};
+use harness::wait::AtWork;
 use harness::{Cluster, Items, Metric};
 
 const DIMENSIONS: usize = 24;
@@ -19,13 +19,14 @@ fn inserting_while_others_query() {
     let writers: Vec<Vec<Vec<f32>>> = (0..4).map(|_| source.vectors(150)).collect();
     let first = items.rows.len();
     items.rows.extend(writers.iter().flatten().cloned().map(Some));
-    let running = AtomicUsize::new(writers.len());
+    let writing = AtWork::new(writers.len());
     let items = &items;
 
     thread::scope(|scope| {
         for (number, vectors) in writers.iter().enumerate() {
-            let (cluster, running) = (&cluster, &running);
+            let (cluster, writing) = (&cluster, &writing);
             scope.spawn(move || {
+                let _shift = writing.shift();
                 let mut client = cluster.client();
                 prefer_index(&mut client);
                 for (position, vector) in vectors.iter().enumerate() {
@@ -41,23 +42,22 @@ fn inserting_while_others_query() {
                         assert_eq!(answer[0].0, i32::try_from(id).expect("small"), "{answer:?}");
                     }
                 }
-                running.fetch_sub(1, Ordering::Relaxed);
             });
         }
         for seed in 0..2 {
-            let (cluster, running) = (&cluster, &running);
+            let (cluster, writing) = (&cluster, &writing);
             scope.spawn(move || {
                 let mut client = cluster.client();
                 prefer_index(&mut client);
                 let mut source = Source::new(100 + seed, DIMENSIONS);
-                while running.load(Ordering::Relaxed) > 0 {
+                while writing.goes_on() {
                     assert_eq!(answers::ask(&mut client, items, &source.vector(), 10).len(), 10);
                 }
             });
         }
     });
     assert_all_found(&mut client, items, first..items.rows.len());
-    assert_recall(&mut client, items, &source.vectors(30), 0.95);
+    assert_recall(&mut client, items, &source.vectors(200), 0.95);
 }
 
 /// Vacuum and deletes in one client while another asks: an answer never holds a row that was gone
@@ -71,20 +71,21 @@ fn vacuuming_while_others_query() {
     items.index(&mut client, "");
     // Removed before any question is asked; the others stay for good.
     items.delete(&mut client, |id| id % 3 == 0);
-    let done = AtomicBool::new(false);
+    let vacuuming = AtWork::new(1);
     let refills: Vec<Vec<Vec<f32>>> = (0..5).map(|_| source.vectors(200)).collect();
     let first = items.rows.len();
     let mut after = items.rows.clone();
     after.extend(refills.iter().flatten().cloned().map(Some));
     let after = Items { table: items.table.clone(), metric: items.metric, rows: after };
     thread::scope(|scope| {
+        let _shift = vacuuming.shift();
         for seed in 0..2 {
-            let (cluster, done, after) = (&cluster, &done, &after);
+            let (cluster, vacuuming, after) = (&cluster, &vacuuming, &after);
             scope.spawn(move || {
                 let mut client = cluster.client();
                 prefer_index(&mut client);
                 let mut source = Source::new(200 + seed, DIMENSIONS);
-                while !done.load(Ordering::Relaxed) {
+                while vacuuming.goes_on() {
                     assert_eq!(answers::ask(&mut client, after, &source.vector(), 10).len(), 10);
                 }
             });
@@ -93,8 +94,7 @@ fn vacuuming_while_others_query() {
             client.batch_execute("VACUUM items").expect("vacuum");
             items.copy(&mut client, vectors);
         }
-        done.store(true, Ordering::Relaxed);
     });
     assert_all_found(&mut client, &items, (first..items.rows.len()).step_by(3));
-    assert_recall(&mut client, &items, &source.vectors(30), 0.95);
+    assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }

@@ -112,7 +112,7 @@ fn damaged(compression: &str) {
         failure(result).expect(damage.sqlstate(), &[&name.to_string_lossy()]);
     }
     // The damage of others is none of a sound index's business.
-    answers::assert_recall(&mut client, &sound, &source.vectors(20), 0.95);
+    answers::assert_recall(&mut client, &sound, &source.vectors(200), 0.95);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn swapped_segments() {
     prefer_index(&mut client);
     failure(answers::try_ask(&mut client, &other, &source.vector(), ROWS))
         .expect("XX001", &["tids"]);
-    answers::assert_recall(&mut client, &one, &source.vectors(20), 0.95);
+    answers::assert_recall(&mut client, &one, &source.vectors(200), 0.95);
 }
 
 /// REINDEX, which the error recommends, does repair.
@@ -162,5 +162,5 @@ fn reindex_repairs() {
     failure(answers::try_ask(&mut client, &items, &source.vector(), 10))
         .expect("58P01", &["REINDEX"]);
     client.batch_execute("REINDEX INDEX items_index").expect("rebuilt");
-    answers::assert_recall(&mut client, &items, &source.vectors(20), 0.95);
+    answers::assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }

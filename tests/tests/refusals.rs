@@ -192,7 +192,7 @@ fn the_disk_is_full_while_building() {
     // What was written before the disk was full is gone: a small index fits.
     let small = Items::create(&mut client, "small", Metric::L2, source.vectors(200));
     small.index(&mut client, "");
-    answers::assert_recall(&mut client, &small, &source.vectors(10), 0.95);
+    answers::assert_recall(&mut client, &small, &source.vectors(200), 0.95);
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn shared_memory_is_too_small_for_the_graph() {
     // A smaller one still fits, and the server goes on.
     let small = Items::create(&mut client, "small", Metric::L2, source.vectors(200));
     small.index(&mut client, "");
-    answers::assert_recall(&mut client, &small, &source.vectors(10), 0.95);
+    answers::assert_recall(&mut client, &small, &source.vectors(200), 0.95);
 }
 
 /// The same with the extension's own limit.

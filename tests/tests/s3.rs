@@ -44,7 +44,7 @@ fn answers_equal_those_from_files() {
     let mut client = cluster.client();
     let mut source = Source::new(1, 48);
     let items = Items::create(&mut client, "items", Metric::Cosine, source.vectors(2000));
-    let queries = source.vectors(40);
+    let queries = source.vectors(200);
     answers::prefer_index(&mut client);
     let ask_all = |client: &mut Client| -> Vec<Answer> {
         queries.iter().map(|query| answers::ask(client, &items, query, 10)).collect()
@@ -74,7 +74,7 @@ fn answers_are_the_same_after_a_restart() {
     let items = Items::create(&mut client, "items", Metric::L2, source.vectors(1000));
     items.index(&mut client, "");
     cluster.restart();
-    answers::assert_recall(&mut cluster.client(), &items, &source.vectors(30), 0.95);
+    answers::assert_recall(&mut cluster.client(), &items, &source.vectors(200), 0.95);
 }
 
 #[test]
@@ -147,6 +147,6 @@ fn a_query_while_the_store_is_down_fails_and_recovers() {
     let mut items = items;
     items.insert(&mut client, source.vector());
     garage.start_server();
-    answers::assert_recall(&mut client, &items, &source.vectors(30), 0.95);
+    answers::assert_recall(&mut client, &items, &source.vectors(200), 0.95);
     answers::assert_all_found(&mut client, &items, [1000]);
 }

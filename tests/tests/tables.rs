@@ -17,7 +17,7 @@ fn an_unlogged_table_after_a_crash() {
     items.copy(&mut client, source.vectors(400));
     items.index(&mut client, "");
     items.copy(&mut client, source.vectors(100));
-    assert_recall(&mut client, &items, &source.vectors(20), 0.95);
+    assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 
     cluster.crash();
     cluster.start_server();
@@ -27,7 +27,7 @@ fn an_unlogged_table_after_a_crash() {
     assert_eq!(answers::ask(&mut client, &items, &source.vector(), 10), []);
     items.copy(&mut client, source.vectors(200));
     assert_all_found(&mut client, &items, 500..700);
-    assert_recall(&mut client, &items, &source.vectors(20), 0.95);
+    assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_partitioned_table() {
     items.index(&mut client, "");
     // The third partition was empty when its index was built.
     items.copy(&mut client, source.vectors(300));
-    assert_recall(&mut client, &items, &source.vectors(30), 0.95);
+    assert_recall(&mut client, &items, &source.vectors(200), 0.95);
     assert_all_found(&mut client, &items, (800..1100).step_by(9));
 }
 
@@ -77,7 +77,7 @@ fn a_partial_index() {
         .filter(|(id, _)| id % 3 != 0)
         .for_each(|(_, row)| *row = None);
     let (mut found, mut wanted) = (0, 0);
-    for query in source.vectors(30) {
+    for query in source.vectors(200) {
         let sql = answers::sql("items WHERE id % 3 = 0", items.metric, &query, 10);
         let rows = client.query(&sql, &[]).expect("rows");
         let answer: Answer = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
@@ -105,7 +105,7 @@ fn an_expression_index() {
         rows: items.rows.iter().map(|row| row.as_ref().map(|row| row[..12].to_vec())).collect(),
     };
     let (mut found, mut wanted) = (0, 0);
-    for query in source.vectors(30) {
+    for query in source.vectors(200) {
         let query = &query[..12];
         let key = "subvector(embedding, 1, 12)::vector(12)";
         let query_literal = literal(query);
@@ -138,6 +138,6 @@ fn almost_nothing_at_first() {
         prefer_index(&mut client);
         assert_eq!(answers::ask(&mut client, &items, &source.vector(), 10).len(), rows);
         items.copy(&mut client, source.vectors(300));
-        assert_recall(&mut client, &items, &source.vectors(20), 0.95);
+        assert_recall(&mut client, &items, &source.vectors(200), 0.95);
     }
 }

@@ -21,7 +21,7 @@ fn recall_after_delete_and_vacuum() {
     let cluster = Cluster::start();
     let mut client = cluster.client();
     let (mut items, mut source) = indexed(&mut client, 2000);
-    let queries = source.vectors(40);
+    let queries = source.vectors(200);
     assert_recall(&mut client, &items, &queries, 0.95);
     items.delete(&mut client, |id| id % 2 == 0);
     // Dead rows are filtered by their visibility before VACUUM, by tombstones after it.
@@ -43,7 +43,7 @@ fn places_are_reused() {
         vacuum(&mut client);
         items.copy(&mut client, source.vectors(250));
         assert_all_found(&mut client, &items, (first..first + 250).step_by(5));
-        assert_recall(&mut client, &items, &source.vectors(30), 0.95);
+        assert_recall(&mut client, &items, &source.vectors(200), 0.95);
     }
 }
 
@@ -57,7 +57,7 @@ fn rows_inserted_after_the_build_are_removed_too() {
     vacuum(&mut client);
     items.copy(&mut client, source.vectors(200));
     assert_all_found(&mut client, &items, 600..800);
-    assert_recall(&mut client, &items, &source.vectors(30), 0.95);
+    assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn an_emptied_table() {
     answers::prefer_index(&mut client);
     assert_eq!(answers::ask(&mut client, &items, &source.vector(), 10), []);
     items.copy(&mut client, source.vectors(100));
-    assert_recall(&mut client, &items, &source.vectors(20), 0.95);
+    assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }
 
 /// Equal vectors share a node: removing some of its rows must not hide the others.
@@ -102,9 +102,9 @@ fn a_rolled_back_insert() {
     client
         .batch_execute("BEGIN; INSERT INTO items SELECT id + 10000, embedding FROM items; ROLLBACK")
         .expect("rolled back");
-    assert_recall(&mut client, &items, &source.vectors(30), 0.95);
+    assert_recall(&mut client, &items, &source.vectors(200), 0.95);
     vacuum(&mut client);
     items.copy(&mut client, source.vectors(300));
     assert_all_found(&mut client, &items, (300..600).step_by(7));
-    assert_recall(&mut client, &items, &source.vectors(30), 0.95);
+    assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }

@@ -27,7 +27,7 @@ fn stored_as(metric: Metric, dimensions: usize, with: &str, floor: f64) {
     let items = Items::create(&mut client, "items", metric, source.vectors(700));
     items.index(&mut client, with);
     assert_eq!(check(&cluster, &items), (1, 700, 700));
-    answers::assert_recall(&mut client, &items, &source.vectors(30), floor);
+    answers::assert_recall(&mut client, &items, &source.vectors(200), floor);
 }
 
 #[test]
@@ -82,14 +82,15 @@ fn equal_vectors_share_a_row() {
     client.batch_execute("INSERT INTO items SELECT -id, NULL FROM items LIMIT 20").expect("NULLs");
     items.index(&mut client, "");
     assert_eq!(check(&cluster, &items), (1, 50, 600));
-    answers::assert_recall(&mut client, &items, &source.vectors(30), 0.95);
+    answers::assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }
 
 /// A segment is as large as the codes and links that fit `maintenance_work_mem`; many links make it
 /// small here. The vectors, which fit even less, go through a temporary file.
 #[test]
 fn a_table_beyond_memory_becomes_several_segments() {
-    let cluster = Cluster::start();
+    // A maintenance worker would merge them.
+    let cluster = Cluster::builder().set("s3vector.maintenance_workers", 0).start();
     let mut client = cluster.client();
     let mut source = Source::new(4, 128);
     let items = Items::create(&mut client, "items", Metric::L2, source.vectors(6000));
@@ -98,5 +99,5 @@ fn a_table_beyond_memory_becomes_several_segments() {
     let (segments, rows, entries) = check(&cluster, &items);
     assert!(segments > 1, "11 MB of codes, links and vectors were built as one segment");
     assert_eq!((rows, entries), (6000, 6000));
-    answers::assert_recall(&mut client, &items, &source.vectors(20), 0.95);
+    answers::assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }

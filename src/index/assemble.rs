@@ -5,14 +5,11 @@
 //! ```
 
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::storage::{StorageConfig, Store};
 use distance::Metric;
-use futures::future::{Either, select};
 use hnsw::{BuildError, BuildParams, Graph, GraphView, NONE};
 use rabitq::{Bits, FACTORS, Quantizer, Scratch};
 use rayon::prelude::*;
@@ -21,6 +18,7 @@ use uuid::Uuid;
 
 use super::codes::{BUILD_BITS, CodeDistances, Codes};
 use super::collect::{Rows, unreadable};
+use super::control::{Control, Phase, cancelled, until_stopped};
 use super::equal::{self, Groups};
 use crate::errors::{Failure, FailureKind};
 use crate::objects::claims;
@@ -37,25 +35,6 @@ const ENCODE_ROWS: usize = 256;
 const UPLOAD_THREADS: usize = 2;
 /// How long clearing up after a failed build may take; a sweep gets what is left.
 const REMOVE_LIMIT: Duration = Duration::from_millis(800);
-
-/// How often a wait for storage looks whether to stop.
-const STOP_POLL: Duration = Duration::from_millis(20);
-
-/// What a build is doing, as `pg_stat_progress_create_index` numbers it (1 is PostgreSQL's own).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i64)]
-pub enum Phase {
-    /// Reading the table.
-    Scanning = 2,
-    /// Making codes.
-    Encoding = 3,
-    /// Linking the graph.
-    Linking = 4,
-    /// Choosing the row order.
-    Ordering = 5,
-    /// Writing the segment.
-    Writing = 6,
-}
 
 /// What to make a segment of.
 pub struct Job<'a> {
@@ -97,78 +76,6 @@ pub struct Assembled {
     pub resident_bytes: u64,
 }
 
-/// Follows and stops a job from another thread.
-pub struct Control {
-    phase: AtomicI64,
-    encoded: AtomicU64,
-    rows: AtomicU64,
-    graph: hnsw::Control,
-    write: WriteControl,
-}
-
-impl Default for Control {
-    fn default() -> Self {
-        Self {
-            phase: AtomicI64::new(Phase::Encoding as i64),
-            encoded: AtomicU64::new(0),
-            rows: AtomicU64::new(0),
-            graph: hnsw::Control::new(),
-            write: WriteControl::default(),
-        }
-    }
-}
-
-/// How far a job is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Number of the phase.
-    pub phase: i64,
-    /// Rows, or bytes while writing, that are done.
-    pub done: u64,
-    /// Rows or bytes in all.
-    pub total: u64,
-}
-
-impl Control {
-    /// Asks the job to end; it does within a small part of a second.
-    pub fn stop(&self) {
-        self.graph.stop();
-        self.write.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// How far the job is.
-    pub fn progress(&self) -> Progress {
-        let phase = self.phase.load(Ordering::Relaxed);
-        let rows = self.rows.load(Ordering::Relaxed);
-        let (done, total) = match phase {
-            _ if phase == Phase::Encoding as i64 => (self.encoded.load(Ordering::Relaxed), rows),
-            _ if phase == Phase::Linking as i64 => (self.graph.done() as u64, rows),
-            _ if phase == Phase::Writing as i64 => (
-                self.write.bytes_done.load(Ordering::Relaxed),
-                self.write.bytes_total.load(Ordering::Relaxed),
-            ),
-            _ => (0, rows),
-        };
-        Progress { phase, done, total }
-    }
-
-    fn enter(&self, phase: Phase) -> Result<(), Failure> {
-        self.phase.store(phase as i64, Ordering::Relaxed);
-        self.check()
-    }
-
-    fn check(&self) -> Result<(), Failure> {
-        if self.graph.is_stopped() {
-            return Err(cancelled());
-        }
-        Ok(())
-    }
-}
-
-fn cancelled() -> Failure {
-    Failure::new(FailureKind::Cancelled, "building the index was cancelled")
-}
-
 /// Builds and writes one segment. On failure nothing of it is left in storage, as far as that
 /// takes no time to speak of.
 ///
@@ -180,7 +87,7 @@ pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
     control.enter(Phase::Encoding)?;
     let groups = pool.install(|| equal::group(job.rows, &|| control.check()))?;
     let rows = groups.distinct.len();
-    control.rows.store(rows as u64, Ordering::Relaxed);
+    control.expect_rows(rows as u64);
 
     let parameters = &job.parameters;
     let centroid = pool.install(|| centroid(job, &groups)).map_err(unreadable)?;
@@ -244,22 +151,6 @@ pub fn claim(
         runtime.block_on(until_stopped(control, claims::write(&*store, index_uuid, owner)));
     runtime.shutdown_background();
     outcome
-}
-
-/// The outcome of `work`, unless the job is stopped before.
-pub async fn until_stopped<T, E: Into<Failure>>(
-    control: &Control,
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<T, Failure> {
-    let stopped = pin!(async {
-        while !control.graph.is_stopped() {
-            tokio::time::sleep(STOP_POLL).await;
-        }
-    });
-    match select(pin!(work), stopped).await {
-        Either::Left((outcome, _)) => outcome.map_err(Into::into),
-        Either::Right(_) => Err(cancelled()),
-    }
 }
 
 /// Deletes segments nothing names, without insisting: what cannot be deleted quickly is left to
@@ -361,7 +252,7 @@ fn encode(
                 let vector = job.rows.vector(row as usize).map_err(unreadable)?;
                 quantizer.encode(&vector, code, factors, scratch);
             }
-            control.encoded.fetch_add(distinct.len() as u64, Ordering::Relaxed);
+            control.add_encoded(distinct.len() as u64);
             Ok::<_, Failure>(())
         })?;
     Ok(Encoded { codes, factors, code_bytes })

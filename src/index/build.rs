@@ -9,8 +9,8 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::assemble::{Control, Phase};
 use super::collect::Collector;
+use super::control::{Control, Phase};
 use super::insert::tid_to_u64;
 use super::options;
 use super::vector::{Vector, is_indexable};

@@ -11,8 +11,8 @@ use std::ops::ControlFlow;
 use distance::Payload;
 use pgrx::pg_sys;
 
-use super::assemble::Control;
 use super::collect::Collector;
+use super::control::Control;
 use super::maintain::{Report, warm};
 use super::writer::Writer;
 use crate::faults::fault_point;

@@ -2,8 +2,8 @@
 
 use pgrx::pg_sys;
 
-use super::assemble::Control;
 use super::collect::resident_row_bytes;
+use super::control::Control;
 use super::flush::flush;
 use super::merge::merge;
 use super::policy::{self, Size};
@@ -88,7 +88,11 @@ pub fn maintain(
             let before = report.rows_flushed;
             flush(index, &mut report, watch);
             count(u32::from(report.rows_flushed > before), 0);
-            least_delta = settings::flush_bytes();
+            least_delta = match effort {
+                Effort::Routine => settings::flush_bytes(),
+                // Whoever waits for this asked for what was there, not for what others insert.
+                Effort::Thorough => u64::MAX,
+            };
         } else if let Some(chosen) = next_merge(index, effort) {
             merge(index, &chosen, &mut report, watch);
             count(0, 1);

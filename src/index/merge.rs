@@ -14,8 +14,9 @@ use hnsw::NONE;
 use pgrx::pg_sys;
 use segment::{Reader, ResidentView};
 
-use super::assemble::{Base, Control, until_stopped};
+use super::assemble::Base;
 use super::collect::Collector;
+use super::control::{Control, until_stopped};
 use super::flush::dead_among;
 use super::maintain::{Report, warm};
 use super::writer::Writer;

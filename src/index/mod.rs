@@ -14,6 +14,7 @@ pub mod candidates;
 pub mod catalog;
 pub mod codes;
 pub mod collect;
+pub mod control;
 pub mod cost;
 mod equal;
 pub mod fetch;

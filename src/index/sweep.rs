@@ -8,8 +8,8 @@ use std::collections::HashSet;
 
 use pgrx::pg_sys;
 
-use super::assemble::{Control, until_stopped};
 use super::catalog;
+use super::control::{Control, until_stopped};
 use super::maintain::MAINTENANCE_LOCK;
 use super::scan::is_ours;
 use crate::errors::{Failure, FailureKind};

@@ -4,8 +4,9 @@ use pgrx::pg_sys;
 use storage::StorageConfig;
 use uuid::Uuid;
 
-use super::assemble::{self, Base, Control, Job};
+use super::assemble::{self, Base, Job};
 use super::collect::Rows;
+use super::control::Control;
 use super::temporary;
 use crate::errors::Failure;
 use crate::pages::manifest::SegmentEntry;

@@ -15,7 +15,7 @@ use pgrx::prelude::*;
 
 use super::scheduler;
 use crate::errors::{Failure, FailureKind};
-use crate::index::assemble::Control;
+use crate::index::control::Control;
 use crate::index::catalog;
 use crate::index::maintain::{Effort, MAINTENANCE_LOCK, maintain};
 use crate::index::sweep::{self, Stage};

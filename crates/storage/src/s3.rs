@@ -15,8 +15,9 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use aws_sdk_s3::types::{Delete, Object, ObjectIdentifier};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -164,63 +165,56 @@ impl S3Store {
         u64::try_from(length).map_err(|_| Failure::odd("the server did not tell the size"))
     }
 
-    async fn list_page(
+    /// One page of a listing of keys below `prefix`, up to the first `delimiter` after it.
+    async fn page(
         &self,
         prefix: &str,
+        delimiter: Option<&str>,
         token: Option<String>,
-        found: &mut Vec<ObjectMeta>,
-    ) -> std::result::Result<Option<String>, Failure> {
-        let page = self
-            .client()
+    ) -> std::result::Result<ListObjectsV2Output, Failure> {
+        self.client()
             .await?
             .list_objects_v2()
             .bucket(&self.bucket)
             .prefix(self.path(prefix))
+            .set_delimiter(delimiter.map(str::to_owned))
             .set_continuation_token(token)
             .send()
             .await
-            .map_err(|error| Failure::of(&error, self.settings.endpoint()))?;
-        for object in page.contents() {
-            let name = object.key().and_then(|key| key.strip_prefix(&self.prefix));
-            let Some(key) = name.filter(|key| validate_key(key, "").is_ok()) else {
-                continue;
-            };
-            found.push(ObjectMeta {
-                key: key.to_owned(),
-                size: u64::try_from(object.size().unwrap_or(0)).unwrap_or(0),
-                modified: object
-                    .last_modified()
-                    .and_then(|time| SystemTime::try_from(*time).ok())
-                    .unwrap_or(SystemTime::UNIX_EPOCH),
-            });
-        }
-        let next = page.next_continuation_token().map(str::to_owned);
-        Ok(next.filter(|_| page.is_truncated().unwrap_or(false)))
+            .map_err(|error| Failure::of(&error, self.settings.endpoint()))
     }
 
-    async fn folders_page(
+    /// All pages of a listing. See [`page`](Self::page).
+    async fn pages(
         &self,
-        token: Option<String>,
-        found: &mut Vec<String>,
-    ) -> std::result::Result<Option<String>, Failure> {
-        let page = self
-            .client()
-            .await?
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .prefix(self.prefix.clone())
-            .delimiter("/")
-            .set_continuation_token(token)
-            .send()
-            .await
-            .map_err(|error| Failure::of(&error, self.settings.endpoint()))?;
-        for common in page.common_prefixes() {
-            let name = common.prefix().and_then(|key| key.strip_prefix(&self.prefix));
-            let name = name.and_then(|name| name.strip_suffix('/'));
-            found.extend(name.filter(|name| validate_key(name, "").is_ok()).map(str::to_owned));
+        prefix: &str,
+        delimiter: Option<&str>,
+        mut take: impl FnMut(&ListObjectsV2Output),
+    ) -> Result<()> {
+        let mut token = None;
+        loop {
+            let page = self.page(prefix, delimiter, token);
+            let page = self.run("list objects in", None, self.timeout, page).await?;
+            take(&page);
+            let next = page.next_continuation_token().map(str::to_owned);
+            token = next.filter(|_| page.is_truncated().unwrap_or(false));
+            if token.is_none() {
+                return Ok(());
+            }
         }
-        let next = page.next_continuation_token().map(str::to_owned);
-        Ok(next.filter(|_| page.is_truncated().unwrap_or(false)))
+    }
+
+    /// An object of a listing; `None` for one that is not ours to see.
+    fn listed(&self, object: &Object) -> Option<ObjectMeta> {
+        let key = object.key().and_then(|key| key.strip_prefix(&self.prefix))?;
+        validate_key(key, "").is_ok().then(|| ObjectMeta {
+            key: key.to_owned(),
+            size: u64::try_from(object.size().unwrap_or(0)).unwrap_or(0),
+            modified: object
+                .last_modified()
+                .and_then(|time| SystemTime::try_from(*time).ok())
+                .unwrap_or(SystemTime::UNIX_EPOCH),
+        })
     }
 
     /// Deletes up to [`DELETE_BATCH`] keys in one request.
@@ -285,26 +279,24 @@ impl Store for S3Store {
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
         validate_prefix(prefix, &self.url)?;
         let mut found = Vec::new();
-        let mut token = None;
-        loop {
-            let page = self.list_page(prefix, token, &mut found);
-            token = self.run("list objects in", None, self.timeout, page).await?;
-            if token.is_none() {
-                return Ok(found);
-            }
-        }
+        let take = |page: &ListObjectsV2Output| {
+            found.extend(page.contents().iter().filter_map(|object| self.listed(object)));
+        };
+        self.pages(prefix, None, take).await?;
+        Ok(found)
     }
 
     async fn folders(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();
-        let mut token = None;
-        loop {
-            let page = self.folders_page(token, &mut found);
-            token = self.run("list objects in", None, self.timeout, page).await?;
-            if token.is_none() {
-                return Ok(found);
+        let take = |page: &ListObjectsV2Output| {
+            for common in page.common_prefixes() {
+                let name = common.prefix().and_then(|key| key.strip_prefix(&self.prefix));
+                let name = name.and_then(|name| name.strip_suffix('/'));
+                found.extend(name.filter(|name| validate_key(name, "").is_ok()).map(str::to_owned));
             }
-        }
+        };
+        self.pages("", Some("/"), take).await?;
+        Ok(found)
     }
 
     async fn delete(&self, keys: &[String]) -> Result<()> {

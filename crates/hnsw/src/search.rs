@@ -18,6 +18,17 @@ pub struct Searcher {
     /// Rows that were scored and found no place among the candidates so far. Those not expanded
     /// yet are marked as in the pool.
     discarded: Vec<Candidate>,
+    /// Where the walk on the next level starts: upper nodes, at last rows.
+    from: Vec<u32>,
+    /// Rows of upper nodes that are scored together.
+    scored: Vec<u32>,
+}
+
+/// Candidates kept on upper levels by a search for `ef`. One, as in the HNSW paper, gets stuck where
+/// rows come in clusters far apart: of 1,000 queries for 20,000 rows in 32 clusters, 54 found nothing at
+/// `ef` 10 and 15 at 40, where four candidates leave 4 and 1, for 3 to 10 % more distances.
+fn upper_beam(ef: usize) -> usize {
+    (ef / 12).clamp(4, 8)
 }
 
 impl Searcher {
@@ -34,20 +45,50 @@ impl Searcher {
     pub fn start(&mut self, graph: &GraphView<'_>, scorer: &mut impl Scorer, ef: usize) {
         let rows = graph.rows();
         self.discarded.clear();
-        self.walk.pool.reset(ef);
-        self.walk.visited.reset(rows);
         if rows == 0 {
+            self.walk.pool.reset(ef);
             return;
         }
-        let start = descend(graph, scorer);
+        self.descend(graph, scorer, upper_beam(ef));
+        self.walk.pool.reset(ef);
+        self.walk.visited.reset(rows);
         let discarded = &mut self.discarded;
         let mut dropped = |candidate| discarded.push(candidate);
-        self.walk.seed(scorer, start, &mut dropped);
+        for start in &self.from {
+            self.walk.seed(scorer, *start, &mut dropped);
+        }
         self.walk.run(&Base(graph), scorer, &mut dropped, || false);
         // All rows can be reached from the entry point, but not necessarily from where the
         // descent led; a search resumed to the end must return them all.
         self.walk.seed(scorer, entry_row(graph), &mut dropped);
         self.walk.run(&Base(graph), scorer, &mut dropped, || false);
+    }
+
+    /// Walks from the entry point through the upper levels with a beam of `beam` candidates; leaves the
+    /// rows to go on from.
+    fn descend(&mut self, graph: &GraphView<'_>, scorer: &mut impl Scorer, beam: usize) {
+        let upper = graph.upper_nodes.len();
+        self.from.clear();
+        self.from.push(graph.entry);
+        if upper == 0 {
+            return;
+        }
+        let entry = graph.entry as usize;
+        let top = graph.upper_offsets[entry + 1] - graph.upper_offsets[entry];
+        let mut nodes = Nodes { scorer, rows: graph.upper_nodes, scored: &mut self.scored };
+        for level in (1..=top).rev() {
+            self.walk.pool.reset(beam);
+            self.walk.visited.reset(upper);
+            for node in &self.from {
+                self.walk.seed(&mut nodes, *node, &mut |_| ());
+            }
+            self.walk.run(&Upper { graph, level }, &mut nodes, |_| (), || false);
+            self.from.clear();
+            self.from.extend(self.walk.pool.entries().iter().map(|found| found.row));
+        }
+        for node in &mut self.from {
+            *node = graph.upper_nodes[*node as usize];
+        }
     }
 
     /// Goes on where the search stopped and appends the next best rows to the candidates, at
@@ -118,49 +159,44 @@ pub(crate) fn entry_row(graph: &GraphView<'_>) -> u32 {
     }
 }
 
-/// Walks greedily from the entry point down to level 0 (HNSW paper, algorithm 5 with one
-/// candidate); returns the row to start from there.
-fn descend(graph: &GraphView<'_>, scorer: &mut impl Scorer) -> u32 {
-    let upper = graph.upper_nodes.len();
-    if upper == 0 {
-        return graph.entry;
-    }
-    let mut node = graph.entry as usize;
-    let mut rows = [0; LIST];
-    let mut scores = [0.0; LIST];
-    let mut best = score_one(scorer, graph.upper_nodes[node]);
-    let top = graph.upper_offsets[node + 1] - graph.upper_offsets[node];
-    for level in (1..=top).rev() {
-        loop {
-            let list = (graph.upper_offsets[node] + level - 1) as usize;
-            let list = &graph.upper_neighbors[list * graph.m..][..graph.m];
-            let before = node;
-            for part in list.chunks(LIST) {
-                let used = part.iter().take_while(|neighbor| **neighbor != NONE).count();
-                for (row, neighbor) in rows.iter_mut().zip(&part[..used]) {
-                    *row = graph.upper_nodes[*neighbor as usize];
-                    scorer.prefetch(*row);
-                }
-                scorer.scores(&rows[..used], &mut scores[..used]);
-                for (neighbor, score) in part.iter().zip(&scores[..used]) {
-                    if *score < best {
-                        (node, best) = (*neighbor as usize, *score);
-                    }
-                }
-            }
-            if node == before {
-                break;
-            }
-        }
-    }
-    graph.upper_nodes[node]
+/// An upper level of a finished graph, by upper nodes.
+struct Upper<'a> {
+    graph: &'a GraphView<'a>,
+    level: u32,
 }
 
-/// Neighbours of an upper list scored at a time.
-const LIST: usize = 32;
+impl Upper<'_> {
+    fn list(&self, node: u32) -> &[u32] {
+        let list = (self.graph.upper_offsets[node as usize] + self.level - 1) as usize;
+        &self.graph.upper_neighbors[list * self.graph.m..][..self.graph.m]
+    }
+}
 
-fn score_one(scorer: &mut impl Scorer, row: u32) -> f32 {
-    let mut score = [0.0];
-    scorer.scores(&[row], &mut score);
-    if score[0].is_nan() { f32::INFINITY } else { score[0] }
+impl Layer for Upper<'_> {
+    fn for_each(&self, node: u32, visit: impl FnMut(u32)) {
+        self.list(node).iter().copied().take_while(|neighbor| *neighbor != NONE).for_each(visit);
+    }
+
+    fn prefetch(&self, node: u32) {
+        prefetch::read(self.list(node));
+    }
+}
+
+/// Scores upper nodes as the rows that they stand for.
+struct Nodes<'a, S> {
+    scorer: &'a mut S,
+    rows: &'a [u32],
+    scored: &'a mut Vec<u32>,
+}
+
+impl<S: Scorer> Scorer for Nodes<'_, S> {
+    fn scores(&mut self, nodes: &[u32], out: &mut [f32]) {
+        self.scored.clear();
+        self.scored.extend(nodes.iter().map(|node| self.rows[*node as usize]));
+        self.scorer.scores(self.scored, out);
+    }
+
+    fn prefetch(&self, node: u32) {
+        self.scorer.prefetch(self.rows[node as usize]);
+    }
 }

@@ -3,6 +3,11 @@
 use super::{Control, grow::Growing, links::Link, select::Selection};
 use crate::{BuildDistances, Candidate, NodeScorer, walk::Walk};
 
+/// Candidates kept on levels above the row's own. With one, as in the HNSW paper, some rows are
+/// linked into a wrong cluster where clusters are far apart: over 20,000 rows in 32 of them recall@10 at
+/// `ef` 100 was .999, with four .9998.
+const ABOVE: usize = 4;
+
 /// A build thread: its scorers and buffers.
 pub(super) struct Inserter<'a, D: BuildDistances + 'a> {
     growing: &'a Growing,
@@ -48,7 +53,7 @@ impl<'a, D: BuildDistances> Inserter<'a, D> {
         self.from.clear();
         self.from.push(entry);
         for above in (level + 1..=top).rev() {
-            self.search(row, above, 1);
+            self.search(row, above, ABOVE);
             self.from.clear();
             self.from.extend(self.walk.pool.entries().iter().map(|found| found.row));
         }

@@ -33,6 +33,10 @@ use crate::shared::registry;
 /// Bytes of vectors fetched at a time.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// Every so many generations a graph is built anew: where a third of the rows is exchanged at each merge, recall
+/// at `ef` 100 was .996 to 1.000 after 20 of them, and always 1.000 in a fresh graph.
+const FRESH_EVERY: u32 = 8;
+
 /// A segment that goes into the merge.
 struct Source {
     /// Its place in the manifest.
@@ -80,8 +84,10 @@ pub fn merge(
     if !rows.is_empty() {
         let graph = sources[0].graph.view().graph();
         let generation = sources.iter().map(|source| source.entry.generation).max().unwrap_or(0);
-        let base = Base { graph, place: &place };
-        tids = writer.write(&rows, Some(base), generation + 1);
+        let generation = generation + 1;
+        let fresh = generation.is_multiple_of(FRESH_EVERY);
+        let base = (!fresh).then_some(Base { graph, place: &place });
+        tids = writer.write(&rows, base, generation);
     }
     fault_point("merge.segment_written");
     warm(writer.written());

@@ -15,8 +15,8 @@ use pgrx::prelude::*;
 
 use super::scheduler;
 use crate::errors::{Failure, FailureKind};
-use crate::index::control::Control;
 use crate::index::catalog;
+use crate::index::control::Control;
 use crate::index::maintain::{Effort, MAINTENANCE_LOCK, maintain};
 use crate::index::sweep::{self, Stage};
 use crate::pages::wal::MAIN;
@@ -191,7 +191,8 @@ fn work_on(slot: &Slot, oid: pg_sys::Oid) {
         if index.is_null() {
             return;
         }
-        let usable = (*(*index).rd_index).indisvalid
+        // Also one that is not valid: rows are inserted all the same.
+        let usable = (*(*index).rd_index).indisready
             && crate::index::scan::is_ours(index)
             && pg_sys::RelationGetNumberOfBlocksInFork(index, MAIN) > 0;
         if usable {

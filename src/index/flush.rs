@@ -27,11 +27,17 @@ use crate::settings;
 /// Turns everything that is in the delta now into segments. The caller holds the lock that only
 /// one maintainer of the index can have.
 pub fn flush(index: pg_sys::Relation, report: &mut Report, watch: &mut dyn FnMut(&Control)) {
+    if delta::is_empty(index) {
+        return;
+    }
+    // First of all, because this tells whether there is a store to write to.
+    let mut writer = Writer::claim(index, &Meta::read(index), watch);
     let Some(frozen) = delta::freeze(index) else { return };
     fault_point("flush.frozen");
     let meta = Meta::read(index);
-    let mut writer = Writer::claim(index, &meta, watch);
-    let mut collector = Collector::new(&meta.parameters, settings::merge_memory());
+    // A graph must fit into the memory that queries have for graphs; building it takes twice as much.
+    let budget = settings::merge_memory().min(settings::graph_memory() as usize);
+    let mut collector = Collector::new(&meta.parameters, budget);
     let mut tids = Vec::new();
     let mut page_rows: Vec<(u64, Vec<f32>)> = Vec::new();
     let mut spanning = Vec::new();

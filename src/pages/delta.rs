@@ -144,6 +144,12 @@ pub struct Frozen {
     pub end: pg_sys::BlockNumber,
 }
 
+/// Whether no row has been inserted since the last flush.
+pub fn is_empty(index: pg_sys::Relation) -> bool {
+    let meta = Meta::read(index);
+    meta.delta_pages == 1 && Locked::share(index, meta.delta_tail).page().body().is_empty()
+}
+
 /// Lets the delta go on in a new page; all before it is frozen. `None` when there are no rows.
 ///
 /// Only whoever may publish a manifest calls this. Nothing needs to be undone when nothing comes of
@@ -152,7 +158,7 @@ pub fn freeze(index: pg_sys::Relation) -> Option<Frozen> {
     let mut block = Meta::read(index).delta_tail;
     let tail = lock_tail(index, &mut block);
     let before = Meta::read(index);
-    if before.delta_head == block && tail.page().body().is_empty() {
+    if before.delta_pages == 1 && tail.page().body().is_empty() {
         return None;
     }
     let new = allocate(index);

@@ -70,10 +70,7 @@ mod real {
         // SAFETY: in a transaction, with no lock held that others need.
         unsafe {
             let key = pg_sys::Datum::from(LOCK);
-            pgrx::direct_function_call_as_datum(
-                pg_sys::pg_advisory_lock_shared_int8,
-                &[Some(key)],
-            );
+            pgrx::direct_function_call_as_datum(pg_sys::pg_advisory_lock_shared_int8, &[Some(key)]);
             pgrx::direct_function_call_as_datum(
                 pg_sys::pg_advisory_unlock_shared_int8,
                 &[Some(key)],

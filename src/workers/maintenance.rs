@@ -109,7 +109,18 @@ unsafe extern "C-unwind" fn leave(_code: i32, database: pg_sys::Datum) {
 
 fn connect(database: pg_sys::Oid) {
     // SAFETY: once, before anything else is done; without a role it is the bootstrap superuser.
-    unsafe { pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0) };
+    // Limits that are meant for sessions must not end maintenance half-way, as in autovacuum.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database, pg_sys::InvalidOid, 0);
+        for limit in [c"statement_timeout", c"transaction_timeout", c"lock_timeout"] {
+            pg_sys::SetConfigOption(
+                limit.as_ptr(),
+                c"0".as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
+    }
 }
 
 fn run(slot: &Slot) {

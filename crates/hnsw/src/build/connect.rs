@@ -37,15 +37,16 @@ pub(super) fn connect<D: BuildDistances>(
         if reached[row as usize] {
             continue;
         }
-        if control.is_stopped() {
-            return false;
-        }
         let scorer = scorer.get_or_insert_with(|| distances.node());
         scorer.aim(row);
         walk.pool.reset(AROUND);
         walk.visited.reset(rows);
         walk.seed(scorer, entry, &mut |_| ());
         walk.run(&Base(&graph.view()), scorer, |_| (), || control.is_stopped());
+        // A walk that was stopped leaves candidates marked as pending.
+        if control.is_stopped() {
+            return false;
+        }
         link(graph, &mut spliced, walk.pool.entries().iter().map(|near| near.row), row);
         spread(&Base(&graph.view()), &mut reached, &mut stack, row);
     }

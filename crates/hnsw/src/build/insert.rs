@@ -54,6 +54,10 @@ impl<'a, D: BuildDistances> Inserter<'a, D> {
         self.from.push(entry);
         for above in (level + 1..=top).rev() {
             self.search(row, above, ABOVE);
+            // A walk that was stopped leaves candidates marked as pending.
+            if self.control.is_stopped() {
+                return;
+            }
             self.from.clear();
             self.from.extend(self.walk.pool.entries().iter().map(|found| found.row));
         }

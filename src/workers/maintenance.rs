@@ -28,10 +28,9 @@ const NAME: &str = "s3vector maintenance worker";
 /// How long a worker waits for more to do. Short: who wants to drop the database must not find it
 /// in use.
 const LINGER: Duration = Duration::from_millis(500);
-/// How far maintenance stands back behind sessions when processors are scarce: a session that
-/// inserts gets about ten times the share of one of its threads. What waits to be flushed meanwhile
-/// makes queries slower, never inserts.
-const NICENESS: i32 = 10;
+/// How far maintenance stands back behind sessions when processors are scarce: as far as there is. What
+/// waits to be flushed meanwhile makes queries slower, never inserts.
+const NICENESS: i32 = 19;
 /// When to look again at what somebody else was working on, in microseconds.
 const LATER: i64 = 250_000;
 
@@ -57,6 +56,8 @@ mod ffi {
     unsafe extern "C" {
         /// `nice(2)`.
         pub(super) fn nice(increment: i32) -> i32;
+        /// `getsid(2)`.
+        pub(super) fn getsid(process: i32) -> i32;
     }
 
     unsafe extern "C-unwind" {
@@ -79,9 +80,8 @@ pub extern "C-unwind" fn s3vector_maintenance_worker(argument: pg_sys::Datum) {
         pg_sys::pqsignal_be(pg_sys::SIGHUP as i32, Some(ffi::SignalHandlerForConfigReload));
         pg_sys::pqsignal_be(pg_sys::SIGTERM as i32, Some(ffi::die));
         pg_sys::BackgroundWorkerUnblockSignals();
-        // The threads that it starts inherit this.
-        ffi::nice(NICENESS);
     }
+    stand_back();
     if database == 0 {
         connect(pg_sys::InvalidOid);
         let _ = in_transaction(scheduler::ask_for_all);
@@ -95,6 +95,24 @@ pub extern "C-unwind" fn s3vector_maintenance_worker(argument: pg_sys::Datum) {
     }
     // SAFETY: ends the process; 0: it is not to be started again.
     unsafe { pg_sys::proc_exit(0) };
+}
+
+/// Lowers this process's priority, and that of the threads that it will start.
+fn stand_back() {
+    // SAFETY: both only concern this process.
+    let leads_session = unsafe {
+        ffi::nice(NICENESS);
+        ffi::getsid(0) == pg_sys::MyProcPid
+    };
+    // Linux can share processors out by session first, and every server process is one of its own:
+    // then it is the session's niceness that counts. The kernel takes few such requests at a time.
+    let text = NICENESS.to_string();
+    for _ in 0..3 {
+        if !leads_session || std::fs::write("/proc/self/autogroup", &text).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(110));
+    }
 }
 
 #[pg_guard]

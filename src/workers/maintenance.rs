@@ -28,9 +28,10 @@ const NAME: &str = "s3vector maintenance worker";
 /// How long a worker waits for more to do. Short: who wants to drop the database must not find it
 /// in use.
 const LINGER: Duration = Duration::from_millis(500);
-/// How far maintenance stands back behind sessions when processors are scarce: as far as there is. What
-/// waits to be flushed meanwhile makes queries slower, never inserts.
-const NICENESS: i32 = 19;
+/// How far maintenance stands back behind sessions when processors are scarce: it then gets about a
+/// thirtieth of what a session gets, enough not to starve. What waits to be flushed meanwhile makes
+/// queries slower, never inserts.
+const NICENESS: i32 = 15;
 /// When to look again at what somebody else was working on, in microseconds.
 const LATER: i64 = 250_000;
 

@@ -10,6 +10,8 @@ use std::thread;
 
 use pgrx::pg_sys;
 
+use crate::errors::{Failure, FailureKind};
+
 /// How long the main thread sleeps between looks at a running job, in milliseconds. The latch
 /// ends the sleep early when a cancel request arrives.
 const POLL_MS: i64 = 50;
@@ -101,13 +103,26 @@ pub fn wait_for_latch(milliseconds: i64) {
 ///
 /// # Errors
 /// When the threads cannot be started.
-pub fn pool(threads: usize) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
-    storage::with_signals_blocked(|| {
+pub fn pool(threads: usize) -> Result<rayon::ThreadPool, Failure> {
+    let pool = storage::with_signals_blocked(|| {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("s3vector {i}"))
             .build()
-    })
+    });
+    pool.map_err(not_started)
+}
+
+/// A tokio runtime whose threads have every signal blocked.
+///
+/// # Errors
+/// When the threads cannot be started.
+pub fn runtime(name: &str, threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    storage::runtime(name, threads).map_err(not_started)
+}
+
+fn not_started(error: impl std::fmt::Display) -> Failure {
+    Failure::new(FailureKind::Io, format!("could not start threads: {error}"))
 }
 
 mod ffi {

@@ -83,7 +83,7 @@ pub struct Assembled {
 /// What storage or a temporary file says; a cancellation.
 pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
     let store = ::storage::open(job.storage)?;
-    let pool = threads::pool(job.threads).map_err(no_threads)?;
+    let pool = threads::pool(job.threads)?;
     control.enter(Phase::Encoding)?;
     let groups = pool.install(|| equal::group(job.rows, &|| control.check()))?;
     let rows = groups.distinct.len();
@@ -146,7 +146,7 @@ pub fn claim(
     control: &Control,
 ) -> Result<(), Failure> {
     let store = ::storage::open(storage)?;
-    let runtime = runtime("s3vector claim", 1)?;
+    let runtime = threads::runtime("s3vector claim", 1)?;
     let outcome =
         runtime.block_on(until_stopped(control, claims::write(&*store, index_uuid, owner)));
     runtime.shutdown_background();
@@ -158,7 +158,7 @@ pub fn claim(
 pub fn remove(storage: &StorageConfig, prefixes: Vec<String>) {
     let remove_all = || -> Option<()> {
         let store = ::storage::open(storage).ok()?;
-        let runtime = runtime("s3vector tidy", 1).ok()?;
+        let runtime = threads::runtime("s3vector tidy", 1).ok()?;
         runtime.block_on(async {
             let removals = prefixes.iter().map(|prefix| segment::remove(&store, prefix));
             let all = futures::future::join_all(removals);
@@ -371,21 +371,13 @@ fn attributes(
     })
 }
 
-fn runtime(name: &str, threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
-    ::storage::runtime(name, threads).map_err(no_threads)
-}
-
-fn no_threads(error: impl std::fmt::Display) -> Failure {
-    Failure::new(FailureKind::Io, format!("could not start threads: {error}"))
-}
-
 fn upload(
     store: &Arc<dyn Store>,
     prefix: &str,
     data: &SegmentData<'_>,
     control: &WriteControl,
 ) -> Result<segment::Written, Failure> {
-    let runtime = runtime("s3vector upload", UPLOAD_THREADS)?;
+    let runtime = threads::runtime("s3vector upload", UPLOAD_THREADS)?;
     let written = runtime.block_on(segment::write(store, prefix, data, control));
     runtime.shutdown_background();
     written.map_err(|error| match Failure::from(error) {

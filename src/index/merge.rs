@@ -29,6 +29,7 @@ use crate::pages::wal::Publication;
 use crate::settings;
 use crate::shared::graphs::Graph;
 use crate::shared::registry;
+use crate::threads;
 
 /// Bytes of vectors fetched at a time.
 const BATCH_BYTES: usize = 8 << 20;
@@ -155,9 +156,7 @@ fn read_all(
     control: &Control,
 ) -> Result<Vec<u32>, Failure> {
     let store = ::storage::open(storage)?;
-    let runtime = ::storage::runtime("s3vector merge", 2).map_err(|error| {
-        Failure::new(FailureKind::Io, format!("could not start threads: {error}"))
-    })?;
+    let runtime = threads::runtime("s3vector merge", 2)?;
     let mut place = Vec::new();
     let outcome = runtime.block_on(until_stopped(control, async {
         let mut next = 0;

@@ -12,7 +12,7 @@ use super::catalog;
 use super::control::{Control, until_stopped};
 use super::maintain::MAINTENANCE_LOCK;
 use super::scan::is_ours;
-use crate::errors::{Failure, FailureKind};
+use crate::errors::Failure;
 use crate::faults::fault_point;
 use crate::objects::inventory::{self, Facts, Finding, LiveIndex};
 use crate::pages::meta::{Meta, Owner};
@@ -20,7 +20,7 @@ use crate::pages::wal::MAIN;
 use crate::pages::{consistent, manifest};
 use crate::settings;
 use crate::shared::maintenance;
-use crate::threads::run_interruptible;
+use crate::threads::{self, run_interruptible};
 use ::storage::{StorageError, Store};
 
 /// Indexes held open, with their locks, while the store is looked through.
@@ -157,9 +157,7 @@ fn on_a_thread<T: Send>(
     let storage = settings::storage();
     let job = || -> Result<T, Failure> {
         let store = ::storage::open(&storage)?;
-        let runtime = ::storage::runtime("s3vector sweep", 1).map_err(|error| {
-            Failure::new(FailureKind::Io, format!("could not start threads: {error}"))
-        })?;
+        let runtime = threads::runtime("s3vector sweep", 1)?;
         let outcome = runtime.block_on(until_stopped(&control, work(&*store)));
         runtime.shutdown_background();
         outcome

@@ -256,9 +256,9 @@ impl Engine {
         let mut total = Fetched::default();
         let mut chunks = Vec::with_capacity(parts.len());
         for ((_, fetched), &(_, segment)) in parts.into_iter().zip(&request.segments) {
-            total.requests += fetched.requests;
+            total.requests += fetched.cost.requests;
             total.chunks += fetched.chunks.len() as u32;
-            total.bytes += fetched.bytes;
+            total.bytes += fetched.cost.bytes;
             chunks.push((segment, fetched.chunks));
         }
         Ok((distances, total, chunks))

@@ -1,13 +1,13 @@
 //! Fetches inner chunks of vectors in one parallel wave.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use storage::{Cost, Piece};
 
 use crate::error::{Result, SegmentError};
-use crate::ranges::{COALESCE_GAP, MAX_RANGE, Run, coalesce};
 use crate::reader::Reader;
 use crate::shard::{ShardIndex, index_bytes, parse_index, shard_key};
 
@@ -20,27 +20,17 @@ pub struct Fetched {
     ///
     /// Without compression they are parts of what was read; copy those that are kept for long.
     pub chunks: Vec<(u32, Bytes)>,
-    /// Requests to the store.
-    pub requests: u32,
-    /// Bytes read.
-    pub bytes: u64,
-}
-
-/// One request of a wave.
-struct Request {
-    shard: u32,
-    /// Bytes of the shard.
-    bytes: Range<u64>,
-    /// The chunks inside, and where they lie in the shard.
-    chunks: Vec<(u32, Range<u64>)>,
+    /// What it took.
+    pub cost: Cost,
 }
 
 impl Reader {
     /// Fetches inner chunks, in any order and each once: all requests go out together, with near
-    /// chunks in one ([`COALESCE_GAP`]).
+    /// chunks in one ([`COALESCE_GAP`](storage::COALESCE_GAP)).
     ///
-    /// With compression the index of a shard is read before its first chunk, in a wave of its
-    /// own, and kept.
+    /// With compression the index of a shard is needed before its first chunk. It is read with
+    /// [`Reader::load`], else here in a wave of its own, and kept. Chunks that are not what was
+    /// written are read once more, from the object itself, before that is an error.
     ///
     /// # Errors
     /// Those of the store; [`SegmentError::Corrupt`] naming the object and the bytes;
@@ -55,64 +45,64 @@ impl Reader {
                 self.attributes().chunks()
             )));
         }
-        let mut fetched = Fetched::default();
-        let per_shard = self.attributes().chunks_per_shard();
-        let groups: Vec<&[u32]> = wanted.chunk_by(|a, b| a / per_shard == b / per_shard).collect();
-        let indexes = groups.iter().map(|group| self.shard_index(group[0] / per_shard));
-        let mut requests = Vec::new();
-        for (group, (index, cost)) in groups.iter().zip(try_join_all(indexes).await?) {
-            fetched.requests += cost.requests;
-            fetched.bytes += cost.bytes;
-            requests.extend(self.plan(group, index));
+        let mut cost = Cost::default();
+        let pieces = self.places(&wanted, &mut cost).await?;
+        let batch = self.store().get_pieces(&pieces).await?;
+        cost += batch.cost;
+        let mut decoded = Vec::with_capacity(wanted.len());
+        for ((&chunk, piece), body) in wanted.iter().zip(&pieces).zip(&batch.pieces) {
+            let bytes = match self.codec().decode(body) {
+                Ok(bytes) => bytes,
+                Err(_) => self.decode_again(piece, &mut cost).await?,
+            };
+            decoded.push((chunk, bytes));
         }
-        let mut reads =
-            stream::iter(requests).map(|request| self.run(request)).buffered(self.concurrency());
-        while let Some((bytes, mut chunks)) = reads.try_next().await? {
-            fetched.requests += 1;
-            fetched.bytes += bytes;
-            fetched.chunks.append(&mut chunks);
-        }
-        Ok(fetched)
+        Ok(Fetched { chunks: decoded, cost })
     }
 
-    /// The requests for chunks of one shard.
-    fn plan(&self, chunks: &[u32], index: Option<&ShardIndex>) -> Vec<Request> {
+    /// Where chunks lie, in their order.
+    async fn places(&self, chunks: &[u32], cost: &mut Cost) -> Result<Vec<Piece>> {
         let per_shard = self.attributes().chunks_per_shard();
         let fixed = self.codec().fixed_bytes().unwrap_or(0);
-        let places: Vec<Range<u64>> = chunks
-            .iter()
-            .map(|chunk| match index {
-                Some(index) => index[(chunk % per_shard) as usize].clone(),
-                None => {
-                    let start = u64::from(chunk % per_shard) * fixed;
-                    start..start + fixed
-                }
-            })
-            .collect();
-        coalesce(&places, COALESCE_GAP, MAX_RANGE)
-            .into_iter()
-            .map(|Run { bytes, pieces }| Request {
-                shard: chunks[0] / per_shard,
-                bytes,
-                chunks: pieces.map(|i| (chunks[i], places[i].clone())).collect(),
-            })
-            .collect()
+        let groups: Vec<&[u32]> = chunks.chunk_by(|a, b| a / per_shard == b / per_shard).collect();
+        let indexes = groups.iter().map(|group| self.shard_index(group[0] / per_shard));
+        let mut pieces = Vec::with_capacity(chunks.len());
+        for (group, (index, spent)) in groups.iter().zip(try_join_all(indexes).await?) {
+            *cost += spent;
+            let key: Arc<str> = self.key(&shard_key(group[0] / per_shard)).into();
+            pieces.extend(group.iter().map(|chunk| {
+                let range = match index {
+                    Some(index) => index[(chunk % per_shard) as usize].clone(),
+                    None => {
+                        let start = u64::from(chunk % per_shard) * fixed;
+                        start..start + fixed
+                    }
+                };
+                Piece { key: Arc::clone(&key), range }
+            }));
+        }
+        Ok(pieces)
     }
 
-    /// Reads one range and takes the chunks out of it.
-    async fn run(&self, request: Request) -> Result<(u64, Vec<(u32, Bytes)>)> {
-        let key = self.key(&shard_key(request.shard));
-        let body = self.read(&key, request.bytes.clone()).await?;
-        let chunks = request.chunks.into_iter().map(|(chunk, place)| {
-            let start = (place.start - request.bytes.start) as usize;
-            let end = (place.end - request.bytes.start) as usize;
-            let decoded = self.codec().decode(&body.slice(start..end));
-            decoded.map(|bytes| (chunk, bytes)).map_err(|what| {
-                let (start, end) = (place.start, place.end);
-                SegmentError::corrupt(key.as_str(), format!("{what} for bytes {start} to {end}"))
-            })
-        });
-        Ok((body.len() as u64, chunks.collect::<Result<_>>()?))
+    /// Reads and decodes a chunk whose bytes were wrong: they may have been so only on their way.
+    async fn decode_again(&self, piece: &Piece, cost: &mut Cost) -> Result<Bytes> {
+        let body = self.read(&piece.key, piece.range.clone()).await?;
+        *cost += Cost { requests: 1, bytes: body.len() as u64, ..Cost::default() };
+        self.codec().decode(&body).map_err(|what| {
+            let Range { start, end } = piece.range;
+            SegmentError::corrupt(&*piece.key, format!("{what} for bytes {start} to {end}"))
+        })
+    }
+
+    /// Reads the indexes of all shards that chunks cannot be found without, so that no fetch has
+    /// to.
+    pub(crate) async fn read_indexes(&self) -> Result<()> {
+        let shards = match self.codec().fixed_bytes() {
+            Some(_) => 0,
+            None => self.attributes().shards(),
+        };
+        try_join_all((0..shards).map(|shard| self.shard_index(shard))).await?;
+        Ok(())
     }
 
     /// The index of a shard, where chunks cannot be found without; and what reading it cost now.
@@ -131,7 +121,7 @@ impl Reader {
                     return Err(SegmentError::corrupt(key, what));
                 };
                 let index = self.read(&key, start..size).await?;
-                (cost.requests, cost.bytes) = (2, length);
+                cost += Cost { requests: 2, bytes: length, ..Cost::default() };
                 parse_index(self.attributes(), self.codec(), shard, &index, size).map_err(|what| {
                     SegmentError::corrupt(key, format!("{what} in bytes {start} to {size}"))
                 })
@@ -139,11 +129,4 @@ impl Reader {
             .await?;
         Ok((Some(index), cost))
     }
-}
-
-/// What an operation cost.
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    requests: u32,
-    bytes: u64,
 }

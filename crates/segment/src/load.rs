@@ -75,7 +75,8 @@ impl Reader {
         if outcome.is_err() {
             resident::clear(region);
         }
-        outcome
+        outcome?;
+        self.read_indexes().await
     }
 
     async fn read_piece(

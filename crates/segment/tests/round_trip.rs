@@ -8,10 +8,8 @@ use std::sync::atomic::Ordering;
 
 use common::{Random, Sample, Shape, directory, load, shapes, store};
 use distance::Payload;
-use segment::{
-    COALESCE_GAP, Compression, Reader, ResidentView, SegmentError, WriteControl, remove,
-};
-use storage::{Metered, Store};
+use segment::{Compression, Reader, ResidentView, SegmentError, WriteControl, remove};
+use storage::{COALESCE_GAP, Metered, Metrics, Store};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_shape_comes_back_whole() {
@@ -99,7 +97,7 @@ async fn any_choice_of_chunks_comes_back_once_each() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn near_chunks_share_a_request_and_indexes_are_read_once() {
     let (_directory, inner) = directory();
-    let metered = Arc::new(Metered::new(inner));
+    let metered = Arc::new(Metered::new(inner, Metrics::leak()));
     let store: Arc<dyn Store> = Arc::clone(&metered) as Arc<dyn Store>;
     for compression in [Compression::None, Compression::Lz4] {
         // A chunk of 64 KiB; the gap of two between 0 and 3 is under COALESCE_GAP, four is not.
@@ -117,10 +115,10 @@ async fn near_chunks_share_a_request_and_indexes_are_read_once() {
             let before = metered.snapshot();
             let fetched = reader.fetch_chunks(chunks).await.expect("fetched");
             let cost = metered.snapshot().since(&before);
-            assert_eq!(u64::from(fetched.requests), cost.requests());
-            assert_eq!(fetched.bytes, cost.bytes_read);
+            assert_eq!(u64::from(fetched.cost.requests), cost.requests());
+            assert_eq!(fetched.cost.bytes, cost.bytes_read);
             assert!(sample.agrees_with(&fetched));
-            fetched.requests
+            fetched.cost.requests
         };
         let indexes = if compression == Compression::None { 0 } else { 2 };
         assert_eq!(ask(&[0, 3]).await, 1 + indexes);

@@ -151,6 +151,10 @@ impl<S: Store> Store for Faulty<S> {
         Ok(damage(self.inner.get_range(key, range).await?, effect))
     }
 
+    fn concurrency(&self) -> usize {
+        self.inner.concurrency()
+    }
+
     async fn size(&self, key: &str) -> Result<u64> {
         self.before(Operation::Size, key).await?;
         self.inner.size(key).await

@@ -40,6 +40,10 @@ impl<S: Store> Store for Latency<S> {
         self.inner.get_range(key, range).await
     }
 
+    fn concurrency(&self) -> usize {
+        self.inner.concurrency()
+    }
+
     async fn size(&self, key: &str) -> Result<u64> {
         self.wait().await;
         self.inner.size(key).await

@@ -25,7 +25,9 @@ mod file;
 mod key;
 mod latency;
 mod metering;
+mod metrics;
 mod open;
+mod pieces;
 mod runtime;
 mod s3;
 mod store;
@@ -36,8 +38,12 @@ pub use faults::{Effect, Fault, Faulty};
 pub use file::FileStore;
 pub use key::{MAX_KEY_BYTES, validate_key, validate_prefix};
 pub use latency::Latency;
-pub use metering::{Metered, Snapshot};
+pub use metering::Metered;
+pub use metrics::{
+    LATENCY_CLASSES, Metrics, OperationMetrics, Snapshot, latency_bound, latency_class,
+};
 pub use open::open;
+pub use pieces::{Batch, COALESCE_GAP, Cost, MAX_RANGE, Piece, Run, coalesce};
 pub use runtime::{runtime, with_signals_blocked};
 pub use s3::S3Store;
 pub use store::{ObjectMeta, Operation, Result, Store};

@@ -47,6 +47,7 @@ pub struct S3Store {
     url: String,
     timeout: Duration,
     part_bytes: usize,
+    concurrency: usize,
     permits: Semaphore,
     abandoned: Abandoned,
 }
@@ -69,6 +70,7 @@ impl S3Store {
             url,
             timeout: config.timeout,
             part_bytes: config.part_bytes.max(upload::MIN_PART_BYTES),
+            concurrency: config.concurrency,
             permits: Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
             abandoned: Abandoned::default(),
         })
@@ -264,6 +266,10 @@ impl Store for S3Store {
             return Ok(Bytes::new());
         }
         self.read(key, Some(&range)).await
+    }
+
+    fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     async fn size(&self, key: &str) -> Result<u64> {

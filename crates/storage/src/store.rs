@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::StorageError;
+use crate::pieces::{self, Batch, Piece};
 
 /// The result of a storage operation.
 pub type Result<T> = std::result::Result<T, StorageError>;
@@ -38,6 +39,26 @@ pub enum Operation {
     List,
     /// [`Store::delete`]
     Delete,
+    /// Pieces asked of Redis, all of a read in one round trip.
+    RedisRead,
+    /// Pieces given to Redis, all of a read in one round trip.
+    RedisWrite,
+}
+
+impl Operation {
+    /// Every kind.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Get,
+        Self::GetRange,
+        Self::Size,
+        Self::Put,
+        Self::List,
+        Self::Delete,
+        Self::RedisRead,
+        Self::RedisWrite,
+    ];
+    /// How many kinds there are.
+    pub const COUNT: usize = 8;
 }
 
 /// A flat store of named, immutable objects.
@@ -59,6 +80,25 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if the object ends before the range does.
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes>;
+
+    /// Many pieces of objects together: one wave of requests, near pieces of an object in one.
+    ///
+    /// The answer has the pieces in the order asked for, each exactly as long as its range, and
+    /// says what they cost. A tier that caches pieces answers those it has without a request.
+    ///
+    /// # Errors
+    /// As [`get_range`](Self::get_range), of the first request that fails.
+    async fn get_pieces(&self, pieces: &[Piece]) -> Result<Batch> {
+        pieces::read_together(pieces, self.concurrency(), |key, range| async move {
+            Ok((self.get_range(&key, range).await?, 1))
+        })
+        .await
+    }
+
+    /// Most requests of one operation that are sensibly under way at once.
+    fn concurrency(&self) -> usize {
+        pieces::CONCURRENCY
+    }
 
     /// The size of the object in bytes.
     ///

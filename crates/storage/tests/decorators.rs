@@ -5,7 +5,9 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use storage::{Effect, ErrorKind, Fault, Faulty, FileStore, Latency, Metered, Operation, Store};
+use storage::{
+    Effect, ErrorKind, Fault, Faulty, FileStore, Latency, Metered, Metrics, Operation, Store,
+};
 
 fn store() -> (tempfile::TempDir, FileStore) {
     let directory = tempfile::tempdir().expect("a directory");
@@ -17,13 +19,17 @@ fn store() -> (tempfile::TempDir, FileStore) {
 async fn decorators_keep_the_promises_of_a_store() {
     let (_directory, inner) = store();
     let slow = Latency::new(inner, Duration::from_micros(10));
-    common::keeps_its_promises(Arc::new(Metered::new(Faulty::new(slow, Vec::new())))).await;
+    common::keeps_its_promises(Arc::new(Metered::new(
+        Faulty::new(slow, Vec::new()),
+        Metrics::leak(),
+    )))
+    .await;
 }
 
 #[tokio::test]
 async fn metering_counts_requests_bytes_and_errors() {
     let (_directory, inner) = store();
-    let store = Metered::new(inner);
+    let store = Metered::new(inner, Metrics::leak());
     store.put("a", common::body(100, 1)).await.expect("put");
     let before = store.snapshot();
     store.get("a").await.expect("get");

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::{Random, Sample, Shape, load};
 use distance::Payload;
 use segment::{Compression, Reader, remove};
-use storage::{StorageConfig, Store, open, runtime};
+use storage::{Metrics, StorageConfig, Store, open, runtime};
 
 /// Fetches to time.
 const WAVES: usize = 400;
@@ -31,7 +31,7 @@ fn main() {
     config.s3_endpoint = var("S3VECTOR_TEST_S3_ENDPOINT").ok();
     config.s3_region = var("S3VECTOR_TEST_S3_REGION").ok();
     config.s3_path_style = true;
-    let store = open(&config).expect("a store");
+    let store = open(&config, Metrics::leak()).expect("a store");
     let number = |index: usize, default: u32| {
         std::env::args().nth(index).map_or(default, |text| text.parse().expect("a number"))
     };

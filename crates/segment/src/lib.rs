@@ -26,11 +26,13 @@
 //! | `codec`, `shard` | inner chunks of vectors; shards and their index |
 //! | `rows` | where vectors come from; conversion to the payload type |
 //! | `writer`, `control` | writing, progress and stopping |
-//! | `reader`, `load`, `fetch`, `ranges` | opening, loading into memory, fetching vectors |
+//! | `reader`, `load`, `fetch` | opening, loading into memory, fetching vectors |
+//! | `cached` | one fetch for a burst of equal misses; keeping what was fetched |
 //! | `resident`, `check` | the block in memory; what checksums cannot see |
 
 mod arrays;
 mod attributes;
+mod cached;
 mod check;
 mod codec;
 mod control;
@@ -48,6 +50,7 @@ pub use arrays::FACTORS;
 pub use attributes::{
     Compression, FORMAT_VERSION, MAX_DIMENSIONS, MAX_M, MAX_ROWS, SegmentAttributes,
 };
+pub use cached::{CachedReader, ChunkCache};
 pub use control::WriteControl;
 pub use defaults::{choose_rows, default_chunk_rows, default_shard_rows};
 pub use error::{Result, SegmentError};

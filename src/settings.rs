@@ -8,9 +8,9 @@
 use std::ffi::{CStr, CString};
 use std::time::Duration;
 
-use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use pgrx::pg_sys;
-use storage::{Secret, StorageConfig};
+use storage::{RedisConfig, Secret, StorageConfig};
 
 static STORAGE_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static S3_ENDPOINT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -20,10 +20,16 @@ static S3_ACCESS_KEY_ID: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
 static S3_SECRET_ACCESS_KEY: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
+static REDIS_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static REDIS_TTL: GucSetting<i32> = GucSetting::<i32>::new(24 * 3600);
+static REDIS_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5);
+static PAYLOAD_FALLBACK: GucSetting<PayloadFallback> =
+    GucSetting::<PayloadFallback>::new(PayloadFallback::Heap);
+static RERANK: GucSetting<Rerank> = GucSetting::<Rerank>::new(Rerank::Strict);
 static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 static GRAPH_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
 static EF_SEARCH: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_EF_SEARCH);
-static FETCH_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+static FETCH_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static FETCH_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(32);
 static FLUSH_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024);
 static MERGE_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
@@ -35,6 +41,32 @@ static WAVE_ROWS: GucSetting<i32> = GucSetting::<i32>::new(10);
 /// Candidates a search keeps unless told otherwise; `docs/benchmarks.md` has the measurement.
 const DEFAULT_EF_SEARCH: i32 = 100;
 
+/// What a query does when storage does not bring the vectors it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum PayloadFallback {
+    /// Reads them from the table.
+    #[name = c"heap"]
+    Heap,
+    /// Fails with the storage's error.
+    #[name = c"error"]
+    Error,
+}
+
+/// How exactly a scan settles the order of its rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PostgresGucEnum)]
+pub enum Rerank {
+    /// Every row by its exact distance.
+    #[default]
+    #[name = c"strict"]
+    Strict,
+    /// The right rows; those that are certainly among them in the order of their estimates.
+    #[name = c"relaxed"]
+    Relaxed,
+    /// By estimates alone.
+    #[name = c"off"]
+    Off,
+}
+
 /// Whether the library is being loaded through `shared_preload_libraries`.
 pub fn preloading() -> bool {
     // SAFETY: a flag of the main thread, which is the one that loads libraries.
@@ -44,8 +76,10 @@ pub fn preloading() -> bool {
 /// Defines every parameter. Called once, from `_PG_init`.
 pub fn register() {
     register_storage();
+    register_redis();
     register_memory();
     register_search();
+    register_quality();
     register_maintenance();
     // SAFETY: the prefix is a NUL-terminated literal; PostgreSQL copies it.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"s3vector".as_ptr()) };
@@ -126,6 +160,74 @@ fn masked(setting: &GucSetting<Option<CString>>) -> *const std::ffi::c_char {
     shown.as_ptr()
 }
 
+fn register_redis() {
+    // SAFETY: the show hook cannot panic: it hands out a buffer of its own.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"s3vector.redis_url",
+            c"Redis that keeps vectors read from storage: redis://[user:password@]host[:port][/db].",
+            c"rediss:// for TLS, several URLs with commas between them for a cluster. Empty means none.",
+            &REDIS_URL,
+            GucContext::Sighup,
+            GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL,
+            None,
+            None,
+            Some(show_redis_url),
+        );
+    }
+    GucRegistry::define_int_guc(
+        c"s3vector.redis_ttl",
+        c"How long Redis keeps what was read from storage.",
+        c"",
+        &REDIS_TTL,
+        1,
+        i32::MAX / 1000,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"s3vector.redis_timeout",
+        c"Longest time a query waits for Redis before it asks storage.",
+        c"",
+        &REDIS_TIMEOUT,
+        1,
+        10_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+}
+
+/// The URL without what may be a password.
+unsafe extern "C-unwind" fn show_redis_url() -> *const std::ffi::c_char {
+    static mut SHOWN: [u8; 256] = [0; 256];
+    let url = text(&REDIS_URL).unwrap_or_default();
+    let shown = without_credentials(&url);
+    let length = shown.floor_char_boundary(255.min(shown.len()));
+    let buffer = &raw mut SHOWN;
+    // SAFETY: settings are shown on the main thread only, one at a time; the last byte stays 0.
+    unsafe {
+        (&mut *buffer)[..length].copy_from_slice(&shown.as_bytes()[..length]);
+        (&mut *buffer)[length] = 0;
+        buffer.cast()
+    }
+}
+
+/// `url`, or several with commas between them, with the part before an `@` masked.
+fn without_credentials(url: &str) -> String {
+    let masked = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://********@{host}"),
+        (None, Some((_, host))) => format!("********@{host}"),
+        _ => url.to_owned(),
+    };
+    // A password may hold commas: if it does, all up to the last host is masked.
+    let parts: Vec<&str> = url.split(',').collect();
+    if parts.iter().all(|part| part.trim_start().contains("://")) {
+        parts.into_iter().map(masked).collect::<Vec<_>>().join(",")
+    } else {
+        masked(url)
+    }
+}
+
 fn register_memory() {
     // A parameter that can only change at server start cannot be defined later than that.
     let at_start = if preloading() { GucContext::Postmaster } else { GucContext::Sighup };
@@ -191,6 +293,26 @@ fn register_search() {
         1000,
         GucContext::Userset,
         GucFlags::default(),
+    );
+}
+
+fn register_quality() {
+    GucRegistry::define_enum_guc(
+        c"s3vector.payload_fallback",
+        c"What a query does when storage does not bring the vectors it needs.",
+        c"\"heap\" reads them from the table and warns, \"error\" fails.",
+        &PAYLOAD_FALLBACK,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"s3vector.rerank",
+        c"How exactly the order of rows is settled.",
+        c"\"strict\": exact order; \"relaxed\": the right rows, partly in estimated order; \"off\": \
+          estimates only, nothing is fetched.",
+        &RERANK,
+        GucContext::Userset,
+        GucFlags::EXPLAIN,
     );
 }
 
@@ -308,6 +430,25 @@ pub fn graph_memory() -> u64 {
 /// `s3vector.fetch_concurrency`.
 pub fn fetch_concurrency() -> usize {
     FETCH_CONCURRENCY.get() as usize
+}
+
+/// `s3vector.payload_fallback`.
+pub fn payload_fallback() -> PayloadFallback {
+    PAYLOAD_FALLBACK.get()
+}
+
+/// `s3vector.rerank`.
+pub fn rerank() -> Rerank {
+    RERANK.get()
+}
+
+/// The Redis this server uses, if it does.
+pub fn redis() -> Option<RedisConfig> {
+    Some(RedisConfig {
+        url: Secret::new(text(&REDIS_URL)?),
+        ttl: Duration::from_secs(REDIS_TTL.get() as u64),
+        timeout: Duration::from_millis(REDIS_TIMEOUT.get() as u64),
+    })
 }
 
 /// `s3vector.storage_url`, or the default in its place.

@@ -1,7 +1,10 @@
 //! What an index is made of.
 
+use std::collections::HashMap;
+
 use pgrx::prelude::*;
 use pgrx::{PgRelation, pg_sys};
+use uuid::Uuid;
 
 use super::opened::Opened;
 use crate::index::catalog;
@@ -12,6 +15,7 @@ use crate::pages::page::INVALID_BLOCK;
 use crate::pages::tombstones::Bitmap;
 use crate::pages::{consistent, delta, tombstones};
 use crate::settings;
+use crate::shared::registry::{self, State};
 
 /// What the pages of an index say about its size.
 struct Extent {
@@ -137,8 +141,8 @@ fn s3vector_segments(
     }))
 }
 
-/// Every s3vector index of this database: what it holds and what waits to be flushed. Behind the
-/// view `s3vector_stat_indexes`. Of an index that somebody keeps locked only the name is told;
+/// Every s3vector index of this database: what it holds, how much of that is in memory, and what
+/// waits to be flushed. Behind the view `s3vector_stat_indexes`. Of an index that somebody keeps locked only the name is told;
 /// other sessions' temporary ones are left out.
 #[pg_extern(volatile, parallel_restricted)]
 #[expect(clippy::type_complexity, reason = "pgrx reads the columns from the type")]
@@ -147,6 +151,9 @@ fn s3vector_indexes() -> TableIterator<
     (
         name!(index, pg_sys::Oid),
         name!(segments, Option<i32>),
+        name!(loaded_segments, Option<i32>),
+        name!(resident_bytes, Option<i64>),
+        name!(storage_bytes, Option<i64>),
         name!(entries, Option<i64>),
         name!(tombstones, Option<i64>),
         name!(delta_rows, Option<i64>),
@@ -154,14 +161,26 @@ fn s3vector_indexes() -> TableIterator<
         name!(backlog, Option<bool>),
     ),
 > {
+    let loaded: HashMap<Uuid, u64> = registry::entries()
+        .into_iter()
+        .filter(|entry| entry.state == State::Ready)
+        .map(|entry| (entry.segment_uuid, entry.bytes))
+        .collect();
     let listed = catalog::indexes().into_iter().filter(|listed| !listed.temporary);
-    TableIterator::new(listed.map(|listed| {
+    TableIterator::new(listed.map(move |listed| {
         let extent = Opened::at_once(listed.oid).map(|opened| Extent::of(opened.relation()));
         let extent = extent.as_ref();
         let bytes = extent.map(|extent| delta_bytes(&extent.meta));
+        let resident: Option<Vec<u64>> = extent.map(|extent| {
+            let segments = extent.segments.iter();
+            segments.filter_map(|(entry, _)| loaded.get(&entry.segment_uuid).copied()).collect()
+        });
         (
             listed.oid,
             extent.map(|extent| extent.segments.len() as i32),
+            resident.as_ref().map(|graphs| graphs.len() as i32),
+            resident.map(|graphs| graphs.iter().sum::<u64>() as i64),
+            extent.map(|extent| extent.sum(|(entry, _)| entry.storage_bytes)),
             extent.map(|extent| extent.sum(|(entry, _)| entry.entries)),
             extent.map(|extent| extent.sum(|(_, dead)| *dead)),
             extent.map(|extent| extent.delta_entries as i64),

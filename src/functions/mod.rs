@@ -4,3 +4,4 @@ mod index_info;
 mod maintenance;
 mod opened;
 mod stats;
+mod storage_stats;

@@ -1,11 +1,14 @@
 //! Statistics of the running server and of this session's last scan.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use ::storage::RedisState;
 use pgrx::prelude::*;
 
 use crate::index::statistics;
-use crate::shared::{counters, payload_cache, registry};
+use crate::settings;
+use crate::shared::counters::{self, Counters};
+use crate::shared::{payload_cache, registry, storage_metrics};
 
 /// What the session's last scan of an s3vector index did; no row before the first one.
 #[pg_extern(volatile, parallel_restricted)]
@@ -67,27 +70,48 @@ fn s3vector_graphs() -> TableIterator<
     }))
 }
 
-/// The payload cache. Behind the view `s3vector_stat_cache`.
+/// Where queries found vectors: the payload cache, Redis, storage, the table. Behind the view
+/// `s3vector_stat_cache`.
 #[pg_extern(volatile, parallel_restricted)]
+#[expect(clippy::type_complexity, reason = "pgrx reads the columns from the type")]
 fn s3vector_cache() -> TableIterator<
     'static,
     (
         name!(capacity_bytes, i64),
         name!(used_bytes, i64),
+        name!(chunks, i64),
+        name!(evictions, i64),
         name!(hits, i64),
         name!(misses, i64),
-        name!(evictions, i64),
+        name!(redis_state, String),
+        name!(redis_hits, i64),
+        name!(redis_misses, i64),
+        name!(table_rows, i64),
     ),
 > {
     crate::shared::require();
     let usage = payload_cache::usage();
-    let count = |read: fn(&counters::Counters) -> u64| counters::get().map_or(0, read) as i64;
+    let count = |read: fn(&Counters) -> &AtomicU64| {
+        counters::get().map_or(0, |counters| read(counters).load(Ordering::Relaxed)) as i64
+    };
+    let metrics = storage_metrics::get();
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as i64;
+    let state = match (settings::redis(), metrics.redis_state.load(Ordering::Relaxed)) {
+        (None, _) => "not configured",
+        (Some(_), state) if state == RedisState::Up as u64 => "up",
+        (Some(_), _) => "down",
+    };
     TableIterator::once((
         usage.capacity as i64,
         usage.used as i64,
-        count(|counters| counters.cache_hits.load(Ordering::Relaxed)),
-        count(|counters| counters.cache_misses.load(Ordering::Relaxed)),
+        usage.chunks as i64,
         usage.evictions as i64,
+        count(|counters| &counters.cache_hits),
+        count(|counters| &counters.cache_misses),
+        state.to_owned(),
+        read(&metrics.redis_hits),
+        read(&metrics.redis_misses),
+        count(|counters| &counters.heap_rows),
     ))
 }
 
@@ -99,8 +123,6 @@ fn s3vector_worker() -> TableIterator<
     (
         name!(pid, Option<i32>),
         name!(starts, i64),
-        name!(requests, i64),
-        name!(bytes, i64),
         name!(errors, i64),
         name!(last_error, Option<String>),
     ),
@@ -110,10 +132,16 @@ fn s3vector_worker() -> TableIterator<
         (
             (pid != 0).then_some(pid),
             counters.worker_starts.load(Ordering::Relaxed) as i64,
-            counters.requests.load(Ordering::Relaxed) as i64,
-            counters.bytes.load(Ordering::Relaxed) as i64,
             counters.errors.load(Ordering::Relaxed) as i64,
             Some(counters.last_error()).filter(|text| !text.is_empty()),
         )
     }))
+}
+
+/// Empties the payload cache: what vectors are read next comes from Redis or storage. For
+/// measurements.
+#[pg_extern(volatile, parallel_unsafe)]
+fn s3vector_drop_cache() {
+    crate::shared::require();
+    payload_cache::clear();
 }

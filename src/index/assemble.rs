@@ -23,6 +23,7 @@ use super::equal::{self, Groups};
 use crate::errors::{Failure, FailureKind};
 use crate::objects::claims;
 use crate::pages::meta::{Owner, Parameters};
+use crate::shared::storage_metrics;
 use crate::threads;
 
 /// Rows last placed that the row order looks back on.
@@ -82,7 +83,7 @@ pub struct Assembled {
 /// # Errors
 /// What storage or a temporary file says; a cancellation.
 pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
-    let store = ::storage::open(job.storage)?;
+    let store = ::storage::open(job.storage, storage_metrics::get())?;
     let pool = threads::pool(job.threads)?;
     control.enter(Phase::Encoding)?;
     let groups = pool.install(|| equal::group(job.rows, &|| control.check()))?;
@@ -145,7 +146,7 @@ pub fn claim(
     owner: Owner,
     control: &Control,
 ) -> Result<(), Failure> {
-    let store = ::storage::open(storage)?;
+    let store = ::storage::open(storage, storage_metrics::get())?;
     let runtime = threads::runtime("s3vector claim", 1)?;
     let outcome =
         runtime.block_on(until_stopped(control, claims::write(&*store, index_uuid, owner)));
@@ -157,7 +158,7 @@ pub fn claim(
 /// a sweep.
 pub fn remove(storage: &StorageConfig, prefixes: Vec<String>) {
     let remove_all = || -> Option<()> {
-        let store = ::storage::open(storage).ok()?;
+        let store = ::storage::open(storage, storage_metrics::get()).ok()?;
         let runtime = threads::runtime("s3vector tidy", 1).ok()?;
         runtime.block_on(async {
             let removals = prefixes.iter().map(|prefix| segment::remove(&store, prefix));

@@ -111,6 +111,7 @@ impl Segment {
                 let bounds = query.bounds_around(found.score, code, factors);
                 Candidate {
                     id: RowId { segment: number, row: found.row },
+                    estimate: bounds.estimate,
                     lower: bounds.lower,
                     upper: bounds.upper,
                 }

@@ -1,55 +1,85 @@
 //! Exact distances for rows of segments: from the payload cache where they lie, the rest from the
-//! storage worker in one request.
+//! storage worker in one request, and from the table when storage does not answer.
 
+use std::cell::Cell;
 use std::time::Instant;
 
-use distance::ExactQuery;
+use distance::{ExactQuery, Payload};
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
 use segment::ResidentView;
 use uuid::Uuid;
 
 use super::candidates::Segment;
+use super::heap::HeapVectors;
 use super::rerank::RowId;
 use super::statistics::ScanStatistics;
-use crate::settings;
+use crate::errors::Failure;
+use crate::settings::{self, PayloadFallback};
 use crate::shared::fetch_slots::{self, MAX_ROWS, MAX_SEGMENTS, RowRef};
 use crate::shared::payload_cache::{self, ChunkKey};
+
+thread_local! {
+    /// Start of the statement that was last warned in.
+    static WARNED: Cell<pg_sys::TimestampTz> = const { Cell::new(0) };
+}
+
+/// What a fetch needs to know of its scan.
+pub struct Wanted<'a> {
+    /// What distances are to.
+    pub query: &'a ExactQuery,
+    /// The scan's segments.
+    pub segments: &'a [Segment],
+    /// Whether distances are lower bounds, which the executor puts right.
+    pub recheck: bool,
+    /// The scan, for reading the table.
+    pub scan: pg_sys::IndexScanDesc,
+}
 
 /// Buffers reused from wave to wave.
 #[derive(Default)]
 pub struct Fetcher {
-    distances: Vec<f64>,
+    distances: Vec<Option<f64>>,
     missing: Vec<usize>,
     row_bytes: Vec<u8>,
     answer: Vec<f64>,
+    /// Storage has failed during this scan: it is not asked again.
+    failed: bool,
 }
 
 impl Fetcher {
-    /// The distances of `wave` to `query`, in the wave's order. Raises an error when storage
-    /// does not deliver.
+    /// Prepares for another scan.
+    pub fn start(&mut self) {
+        self.failed = false;
+    }
+
+    /// The distances of `wave` to the query, in the wave's order; `None` for a row that the scan's
+    /// snapshot does not see. Raises an error when storage does not deliver and no fallback is
+    /// wanted.
     pub fn distances(
         &mut self,
-        query: &ExactQuery,
-        segments: &[Segment],
+        wanted: &Wanted<'_>,
         wave: &[RowId],
         statistics: &mut ScanStatistics,
-    ) -> &[f64] {
+    ) -> &[Option<f64>] {
         let before = *statistics;
         self.distances.clear();
         self.missing.clear();
         for (number, id) in wave.iter().enumerate() {
-            let segment = &segments[id.segment as usize];
-            let found = cached(query, segment, id.row, &mut self.row_bytes);
+            let segment = &wanted.segments[id.segment as usize];
+            let found = cached(wanted.query, segment, id.row, &mut self.row_bytes);
             if found.is_none() {
                 self.missing.push(number);
             }
-            self.distances.push(found.unwrap_or(f64::NAN));
+            self.distances.push(found);
         }
         statistics.reranked += wave.len() as u32;
         statistics.cache_hits += (wave.len() - self.missing.len()) as u32;
         statistics.count_lookups(&before);
         if !self.missing.is_empty() {
             let started = Instant::now();
-            self.fetch_missing(query, segments, wave, statistics);
+            self.fetch_missing(wanted, wave, statistics);
             statistics.fetch += started.elapsed();
         }
         &self.distances
@@ -57,35 +87,101 @@ impl Fetcher {
 
     fn fetch_missing(
         &mut self,
-        query: &ExactQuery,
-        segments: &[Segment],
+        wanted: &Wanted<'_>,
         wave: &[RowId],
         statistics: &mut ScanStatistics,
     ) {
         let missing = std::mem::take(&mut self.missing);
         let mut rest = missing.as_slice();
-        while !rest.is_empty() {
-            let (names, rows) = request_of(segments, wave, rest);
+        while !rest.is_empty() && !self.failed {
+            let (names, rows) = request_of(wanted.segments, wave, rest);
             let (now, later) = rest.split_at(rows.len());
-            let fetched = fetch_slots::fetch(
-                query.metric(),
-                query.vector(),
+            let outcome = fetch_slots::fetch(
+                wanted.query.metric(),
+                wanted.query.vector(),
                 &names,
                 &rows,
                 settings::fetch_timeout(),
                 &mut self.answer,
             );
-            for (&number, &distance) in now.iter().zip(&self.answer) {
-                self.distances[number] = distance;
+            match outcome {
+                Ok(fetched) => {
+                    for (&number, &distance) in now.iter().zip(&self.answer) {
+                        self.distances[number] = Some(distance);
+                    }
+                    statistics.count_wave(&fetched);
+                    rest = later;
+                }
+                Err(failure) if settings::payload_fallback() == PayloadFallback::Heap => {
+                    self.failed = true;
+                    warn(&failure);
+                }
+                Err(failure) => failure.raise(),
             }
-            statistics.waves += 1;
-            statistics.requests += fetched.requests;
-            statistics.chunks_fetched += fetched.chunks;
-            statistics.bytes += fetched.bytes;
-            rest = later;
         }
+        self.read_from_table(wanted, wave, rest, statistics);
         self.missing = missing;
     }
+
+    fn read_from_table(
+        &mut self,
+        wanted: &Wanted<'_>,
+        wave: &[RowId],
+        missing: &[usize],
+        statistics: &mut ScanStatistics,
+    ) {
+        if missing.is_empty() {
+            return;
+        }
+        // SAFETY: the scan is the one under way.
+        let Some(mut table) = (unsafe { HeapVectors::open(wanted.scan) }) else {
+            pgrx::error!("an s3vector scan without a table cannot go on without storage");
+        };
+        let mut tids = Vec::new();
+        let measure = if wanted.recheck { lower_bound } else { exact };
+        for &number in missing {
+            pgrx::check_for_interrupts!();
+            let RowId { segment, row } = wave[number];
+            tids.clear();
+            wanted.segments[segment as usize].live_tids(row, &mut tids);
+            self.distances[number] = table.distance(&tids, wanted.query, measure);
+        }
+        statistics.count_fallback(missing.len() as u32);
+    }
+}
+
+fn exact(query: &ExactQuery, vector: &[f32]) -> f64 {
+    query.distance(vector)
+}
+
+fn lower_bound(query: &ExactQuery, vector: &[f32]) -> f64 {
+    let bytes: Vec<u8> = vector.iter().flat_map(|element| element.to_le_bytes()).collect();
+    query.lower_bound_bytes(Payload::Float32, &bytes)
+}
+
+/// Tells, once a statement, that the table was read in place of storage.
+fn warn(failure: &Failure) {
+    // SAFETY: reads a variable of this process.
+    let statement = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
+    if WARNED.replace(statement) == statement {
+        return;
+    }
+    let detail = match failure.detail.as_str() {
+        "" => format!("Storage failed: {}.", failure.message),
+        detail => format!("Storage failed: {}. {detail}", failure.message),
+    };
+    ErrorReport::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        "s3vector reads vectors from the table because storage does not deliver them",
+        "s3vector",
+    )
+    .set_detail(detail)
+    .set_hint(format!(
+        "Answers are right, but slower. {}{}",
+        failure.hint,
+        if failure.hint.is_empty() { "See s3vector_stat_storage." } else { "" }
+    ))
+    .report(PgLogLevel::WARNING);
 }
 
 /// The longest request that the first of the missing rows make: a slot names so many segments

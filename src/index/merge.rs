@@ -28,7 +28,7 @@ use crate::pages::tombstones::{self, Bitmap};
 use crate::pages::wal::Publication;
 use crate::settings;
 use crate::shared::graphs::Graph;
-use crate::shared::registry;
+use crate::shared::{registry, storage_metrics};
 use crate::threads;
 
 /// Bytes of vectors fetched at a time.
@@ -155,7 +155,7 @@ fn read_all(
     collector: &mut Collector,
     control: &Control,
 ) -> Result<Vec<u32>, Failure> {
-    let store = ::storage::open(storage)?;
+    let store = ::storage::open(storage, storage_metrics::get())?;
     let runtime = threads::runtime("s3vector merge", 2)?;
     let mut place = Vec::new();
     let outcome = runtime.block_on(until_stopped(control, async {

@@ -4,7 +4,7 @@
 //!   handler ─▶ options · cost · build ─▶ collect ─▶ assemble ─▶ (pages, storage)
 //!           ─▶ insert · vacuum ─▶ (asks for maintenance)
 //!   maintain ─▶ flush · merge (policy) ─▶ writer ─▶ assemble;  sweep ─▶ (objects)
-//!           ─▶ scan ─▶ candidates ─▶ rerank ─▶ fetch ─▶ (shared memory, storage worker)
+//!           ─▶ scan ─▶ candidates ─▶ rerank ─▶ fetch ─▶ (shared memory, storage worker; else heap)
 //!                └─▶ limit: how many rows the plan wants
 //! ```
 
@@ -20,6 +20,7 @@ mod equal;
 pub mod fetch;
 pub mod flush;
 pub mod handler;
+mod heap;
 pub mod insert;
 pub mod limit;
 pub mod maintain;

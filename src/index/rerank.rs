@@ -10,6 +10,10 @@
 //! out after it without asking again: one fetch for `want` rows, always. And a row that turns out
 //! nearer than one already handed out is dropped and counted, because the order promised is strict
 //! (invariant 5).
+//!
+//! That is the strict mode. With [`Mode::Relaxed`] rows that are certainly among the next `want` are
+//! not fetched: which rows come out is exact, their order is by estimates where those are all that is
+//! known. With [`Mode::Off`] nothing is ever fetched. Both promise no order, so they drop nothing.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -28,6 +32,8 @@ pub struct RowId {
 pub struct Candidate {
     /// Which row.
     pub id: RowId,
+    /// The estimated distance.
+    pub estimate: f64,
     /// The distance is not below this.
     pub lower: f64,
     /// The distance is not above this.
@@ -66,6 +72,8 @@ impl Ord for Settled {
     }
 }
 
+pub use crate::settings::Rerank as Mode;
+
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
@@ -80,11 +88,13 @@ pub enum Step {
 /// The candidates and settled rows of a scan.
 #[derive(Default)]
 pub struct Rerank {
+    mode: Mode,
     /// Not settled, by falling lower bound: the next one is last.
     pending: Vec<Candidate>,
     settled: BinaryHeap<Reverse<Settled>>,
     wave: Vec<RowId>,
     uppers: Vec<f64>,
+    lowers: Vec<f64>,
     /// Rows the last wave settled that are still to be handed out.
     credit: usize,
     last: Option<f64>,
@@ -92,8 +102,9 @@ pub struct Rerank {
 }
 
 impl Rerank {
-    /// Forgets everything, keeping the memory.
-    pub fn clear(&mut self) {
+    /// Forgets everything, keeping the memory, and starts anew in `mode`.
+    pub fn start(&mut self, mode: Mode) {
+        self.mode = mode;
         self.pending.clear();
         self.settled.clear();
         self.wave.clear();
@@ -105,6 +116,10 @@ impl Rerank {
     /// Adds candidates, none of which was added before.
     pub fn add(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
         self.credit = 0;
+        if self.mode == Mode::Off {
+            candidates.into_iter().for_each(|candidate| self.push(estimated(&candidate)));
+            return;
+        }
         self.pending.extend(candidates);
         self.pending.sort_unstable_by(|a, b| b.lower.total_cmp(&a.lower));
     }
@@ -138,7 +153,8 @@ impl Rerank {
             }
             _ => {
                 self.plan(want.max(1));
-                Step::Fetch
+                // In relaxed mode there may be nothing to fetch: then something is settled.
+                if self.wave.is_empty() { self.next(want) } else { Step::Fetch }
             }
         }
     }
@@ -148,17 +164,23 @@ impl Rerank {
         &self.wave
     }
 
-    /// Takes the distances of the wave's rows, in its order.
-    pub fn settle(&mut self, distances: &[f64]) {
+    /// Takes the distances of the wave's rows, in its order; `None` for a row that is not there any
+    /// more.
+    pub fn settle(&mut self, distances: &[Option<f64>]) {
         let wave = std::mem::take(&mut self.wave);
-        for (&id, &distance) in wave.iter().zip(distances) {
-            self.push(Settled { distance, source: Source::Row(id) });
+        for (&id, distance) in wave.iter().zip(distances) {
+            match *distance {
+                Some(distance) => self.push(Settled { distance, source: Source::Row(id) }),
+                // What was planned may not suffice without it.
+                None => self.credit = self.credit.saturating_sub(1),
+            }
         }
         self.wave = wave;
     }
 
     fn push(&mut self, row: Settled) {
-        if self.last.is_some_and(|last| row.distance < last) {
+        let strict = self.mode == Mode::Strict;
+        if strict && self.last.is_some_and(|last| row.distance < last) {
             self.dropped += 1;
         } else {
             self.settled.push(Reverse(row));
@@ -178,8 +200,37 @@ impl Rerank {
         };
         let keep = self.pending.partition_point(|candidate| candidate.lower > threshold);
         self.wave.clear();
-        self.wave.extend(self.pending.drain(keep..).map(|candidate| candidate.id));
+        // A row whose upper bound is below all but `want` lower bounds is among the next `want`.
+        let certain = match self.mode {
+            Mode::Relaxed => self.lower_bound_of_the_next_after(want),
+            Mode::Strict | Mode::Off => f64::NEG_INFINITY,
+        };
+        let mut nearest = self.pending.split_off(keep);
+        nearest.retain(|candidate| {
+            let certain = candidate.upper < certain;
+            if certain {
+                self.settled.push(Reverse(estimated(candidate)));
+            }
+            !certain
+        });
+        self.wave.extend(nearest.into_iter().map(|candidate| candidate.id));
     }
+
+    /// The smallest lower bound but `want`.
+    fn lower_bound_of_the_next_after(&mut self, want: usize) -> f64 {
+        self.lowers.clear();
+        self.lowers.extend(self.pending.iter().map(|candidate| candidate.lower));
+        self.lowers.extend(self.settled.iter().map(|Reverse(row)| row.distance));
+        if self.lowers.len() <= want {
+            return f64::INFINITY;
+        }
+        *self.lowers.select_nth_unstable_by(want, f64::total_cmp).1
+    }
+}
+
+/// A candidate as if its estimate were its distance.
+fn estimated(candidate: &Candidate) -> Settled {
+    Settled { distance: candidate.estimate, source: Source::Row(candidate.id) }
 }
 
 #[cfg(test)]
@@ -187,7 +238,8 @@ mod tests {
     use super::*;
 
     fn candidate(row: u32, lower: f64, upper: f64) -> Candidate {
-        Candidate { id: RowId { segment: 0, row }, lower, upper }
+        let estimate = (lower + upper) / 2.0;
+        Candidate { id: RowId { segment: 0, row }, estimate, lower, upper }
     }
 
     /// Runs to the end with `truth` as distances; returns the rows and the number of waves.
@@ -201,8 +253,8 @@ mod tests {
                 },
                 Step::Fetch => {
                     waves += 1;
-                    let distances: Vec<f64> =
-                        rerank.wave().iter().map(|id| truth[id.row as usize]).collect();
+                    let distances: Vec<Option<f64>> =
+                        rerank.wave().iter().map(|id| Some(truth[id.row as usize])).collect();
                     assert!(!distances.is_empty(), "a wave fetches something");
                     rerank.settle(&distances);
                 }
@@ -227,8 +279,8 @@ mod tests {
                 Step::Fetch => {
                     waves += 1;
                     assert!(rerank.wave().len() <= 14, "only rows that can matter");
-                    let distances: Vec<f64> =
-                        rerank.wave().iter().map(|id| truth[id.row as usize]).collect();
+                    let distances: Vec<Option<f64>> =
+                        rerank.wave().iter().map(|id| Some(truth[id.row as usize])).collect();
                     rerank.settle(&distances);
                 }
                 Step::Empty => unreachable!(),
@@ -246,7 +298,7 @@ mod tests {
         rerank.add([candidate(0, 0.9, 1.1), candidate(1, 1.9, 2.1), candidate(2, 3.0, 4.0)]);
         assert_eq!(rerank.next(2), Step::Fetch);
         assert_eq!(rerank.wave().len(), 2);
-        rerank.settle(&[truth[0], truth[1]]);
+        rerank.settle(&[Some(truth[0]), Some(truth[1])]);
         let mut emitted = Vec::new();
         for _ in 0..2 {
             if let Step::Emit(row) = rerank.next(2) {
@@ -312,5 +364,115 @@ mod tests {
         rerank.add([candidate(0, 0.0, f64::INFINITY), candidate(1, 0.0, f64::INFINITY)]);
         let (rows, waves) = drain(&mut rerank, 10, &truth);
         assert_eq!((rows, waves), (vec![1, 0], 1));
+    }
+
+    /// Pseudo-random numbers between 0 and 1.
+    fn numbers(seed: u64) -> impl FnMut() -> f64 {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 11) as f64 / (1u64 << 53) as f64
+        }
+    }
+
+    #[test]
+    fn relaxed_rows_are_the_nearest_ones_with_fewer_fetches() {
+        let (mut fetched, mut fetched_strictly) = (0, 0);
+        for seed in 0..200 {
+            let mut random = numbers(seed);
+            let truth: Vec<f64> = (0..100).map(|_| random()).collect();
+            let candidates: Vec<Candidate> = (0..100)
+                .map(|row| {
+                    let (below, above) = (random() * 0.03, random() * 0.03);
+                    candidate(row, truth[row as usize] - below, truth[row as usize] + above)
+                })
+                .collect();
+            for mode in [Mode::Strict, Mode::Relaxed] {
+                let mut rerank = Rerank::default();
+                rerank.start(mode);
+                rerank.add(candidates.clone());
+                let mut rows = Vec::new();
+                let mut waves = 0;
+                while rows.len() < 10 {
+                    match rerank.next(10 - rows.len()) {
+                        Step::Emit(Settled { source: Source::Row(id), .. }) => rows.push(id.row),
+                        Step::Fetch => {
+                            waves += 1;
+                            let wave = rerank.wave();
+                            match mode {
+                                Mode::Strict => fetched_strictly += wave.len(),
+                                _ => fetched += wave.len(),
+                            }
+                            let distances: Vec<Option<f64>> =
+                                wave.iter().map(|id| Some(truth[id.row as usize])).collect();
+                            rerank.settle(&distances);
+                        }
+                        step => panic!("{step:?}"),
+                    }
+                }
+                assert!(waves <= 1, "{mode:?}: {waves} waves");
+                let mut nearest: Vec<u32> = (0..100).collect();
+                nearest.sort_by(|&a, &b| truth[a as usize].total_cmp(&truth[b as usize]));
+                nearest.truncate(10);
+                if mode == Mode::Relaxed {
+                    nearest.sort_unstable();
+                    rows.sort_unstable();
+                }
+                assert_eq!(rows, nearest, "{mode:?}, seed {seed}");
+            }
+        }
+        assert!(fetched * 3 < fetched_strictly * 2, "{fetched} against {fetched_strictly}");
+    }
+
+    #[test]
+    fn everything_comes_out_once_in_every_mode() {
+        for mode in [Mode::Strict, Mode::Relaxed, Mode::Off] {
+            let mut random = numbers(7);
+            let truth: Vec<f64> = (0..300).map(|_| random()).collect();
+            let mut rerank = Rerank::default();
+            rerank.start(mode);
+            let mut rows = Vec::new();
+            // In two parts, the second of which has rows nearer than those already handed out.
+            for part in [0..150, 150..300] {
+                rerank.add(part.map(|row| {
+                    candidate(row, truth[row as usize] - 0.02, truth[row as usize] + 0.02)
+                }));
+                let (more, waves) = drain(&mut rerank, 10, &truth);
+                assert_eq!(waves == 0, mode == Mode::Off);
+                rows.extend(more);
+            }
+            let dropped = rerank.dropped() as usize;
+            assert_eq!(rows.len() + dropped, 300, "{mode:?}");
+            assert!(mode == Mode::Strict || dropped == 0);
+            rows.sort_unstable();
+            rows.dedup();
+            assert_eq!(rows.len() + dropped, 300, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_gone_do_not_break_the_order() {
+        let truth: Vec<f64> = (0..100).map(f64::from).collect();
+        let mut rerank = Rerank::default();
+        rerank.add((0..100).map(|row| {
+            let d = truth[row as usize];
+            candidate(row, d - 3.0, d + 3.0)
+        }));
+        let mut rows = Vec::new();
+        loop {
+            match rerank.next(10) {
+                Step::Emit(Settled { distance, .. }) => rows.push(distance),
+                Step::Fetch => {
+                    let there = |id: &RowId| (id.row % 2 == 0).then(|| truth[id.row as usize]);
+                    let distances: Vec<Option<f64>> = rerank.wave().iter().map(there).collect();
+                    rerank.settle(&distances);
+                }
+                Step::Empty => break,
+            }
+        }
+        assert_eq!(rows, (0..50).map(|row| f64::from(2 * row)).collect::<Vec<_>>());
+        assert_eq!(rerank.dropped(), 0);
     }
 }

@@ -6,6 +6,7 @@
 //! searches go on for twice as many, so a scan ends only where the index ends.
 
 use std::ops::ControlFlow;
+use std::ptr::NonNull;
 use std::time::Instant;
 
 use distance::{ExactQuery, Payload};
@@ -14,7 +15,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::candidates::{Segment, dead_entries};
-use super::fetch::Fetcher;
+use super::fetch::{Fetcher, Wanted};
 use super::insert::u64_to_tid;
 use super::limit;
 use super::rerank::{Rerank, RowId, Settled, Source, Step};
@@ -136,6 +137,8 @@ struct Scan {
     /// `None` for a NULL query or one without direction: any order will do.
     query: Option<ExactQuery>,
     recheck: bool,
+    /// The executor's side of the scan, once started.
+    scan: Option<NonNull<pg_sys::IndexScanDescData>>,
     segments: Vec<Segment>,
     rerank: Rerank,
     fetcher: Fetcher,
@@ -157,7 +160,6 @@ impl Scan {
     fn reset(&mut self) {
         self.started = false;
         self.segments.clear();
-        self.rerank.clear();
         self.tids.clear();
         self.emitted = 0;
     }
@@ -177,7 +179,11 @@ impl Scan {
         // Fixed when the index is created, so they may be read ahead of the rest.
         let parameters = Meta::read(index).parameters;
         self.started = true;
+        self.scan = NonNull::new(scan);
         self.statistics = ScanStatistics::default();
+        let mode = settings::rerank();
+        self.rerank.start(mode);
+        self.fetcher.start();
         self.wave_rows = settings::wave_rows();
         // SAFETY: the argument is a non-null value of type vector.
         self.query = argument.and_then(|datum| unsafe {
@@ -186,7 +192,10 @@ impl Scan {
             let query = ExactQuery::new(parameters.metric, vector.as_slice().to_vec());
             query.has_order().then_some(query)
         });
-        self.recheck = parameters.payload == Payload::Float16 && self.query.is_some();
+        // In the other modes nobody has asked for an exact order.
+        self.recheck = parameters.payload == Payload::Float16
+            && self.query.is_some()
+            && mode == settings::Rerank::Strict;
         let wanted = self.wanted.unwrap_or(0).min(MAX_FIRST_EF);
         self.ef = settings::ef_search().max(wanted);
         self.allowance = wanted.max(self.ef / 2);
@@ -267,10 +276,15 @@ impl Scan {
 
     fn fetch(&mut self) {
         pgrx::check_for_interrupts!();
-        if let Some(query) = &self.query {
+        if let (Some(query), Some(scan)) = (&self.query, self.scan) {
             let wave = self.rerank.wave().to_vec();
-            let distances =
-                self.fetcher.distances(query, &self.segments, &wave, &mut self.statistics);
+            let wanted = Wanted {
+                query,
+                segments: &self.segments,
+                recheck: self.recheck,
+                scan: scan.as_ptr(),
+            };
+            let distances = self.fetcher.distances(&wanted, &wave, &mut self.statistics);
             self.rerank.settle(distances);
             self.statistics.dropped = self.rerank.dropped() as u32;
             self.wave_rows *= 2;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::shared::counters;
+use crate::shared::fetch_slots::Fetched;
 
 /// Counts of one scan.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,10 +18,16 @@ pub struct ScanStatistics {
     pub reranked: u32,
     /// Of those, rows found in the payload cache.
     pub cache_hits: u32,
-    /// Inner chunks read from storage.
+    /// Rows whose vector was read from the table because storage did not answer.
+    pub heap_rows: u32,
+    /// Inner chunks fetched through the storage worker.
     pub chunks_fetched: u32,
-    /// Requests made to storage.
+    /// Of those, the ones that Redis had.
+    pub redis_chunks: u32,
+    /// Requests made to storage, hedges among them.
     pub requests: u32,
+    /// Of those, made because another was slow.
+    pub hedges: u32,
     /// Bytes received from storage.
     pub bytes: u64,
     /// Times the scan waited for storage.
@@ -43,6 +50,24 @@ impl ScanStatistics {
     /// Makes these the counts of this process's last scan.
     pub fn publish(&self) {
         LAST.set(Some(*self));
+    }
+
+    /// Adds what one fetch through the storage worker took.
+    pub fn count_wave(&mut self, fetched: &Fetched) {
+        self.waves += 1;
+        self.requests += fetched.requests;
+        self.hedges += fetched.hedges;
+        self.chunks_fetched += fetched.chunks;
+        self.redis_chunks += fetched.redis_chunks;
+        self.bytes += fetched.bytes;
+    }
+
+    /// Adds rows that were read from the table.
+    pub fn count_fallback(&mut self, rows: u32) {
+        self.heap_rows += rows;
+        if let Some(counters) = counters::get() {
+            counters.heap_rows.fetch_add(u64::from(rows), Ordering::Relaxed);
+        }
     }
 
     /// Adds what was looked up since `before` to the server's totals.

@@ -19,7 +19,7 @@ use crate::pages::meta::{Meta, Owner};
 use crate::pages::wal::MAIN;
 use crate::pages::{consistent, manifest};
 use crate::settings;
-use crate::shared::maintenance;
+use crate::shared::{maintenance, storage_metrics};
 use crate::threads::{self, run_interruptible};
 use ::storage::{StorageError, Store};
 
@@ -156,7 +156,7 @@ fn on_a_thread<T: Send>(
     let control = Control::default();
     let storage = settings::storage();
     let job = || -> Result<T, Failure> {
-        let store = ::storage::open(&storage)?;
+        let store = ::storage::open(&storage, storage_metrics::get())?;
         let runtime = threads::runtime("s3vector sweep", 1)?;
         let outcome = runtime.block_on(until_stopped(&control, work(&*store)));
         runtime.shutdown_background();

@@ -18,16 +18,14 @@ pub struct Counters {
     pub worker_latch: AtomicPtr<pg_sys::Latch>,
     /// How often a worker has started: who waits for an answer notices a restart by it.
     pub worker_starts: AtomicU64,
-    /// Range and object requests made for queries and loads.
-    pub requests: AtomicU64,
-    /// Bytes those requests brought.
-    pub bytes: AtomicU64,
     /// Jobs that failed.
     pub errors: AtomicU64,
     /// Payload cache: rows found.
     pub cache_hits: AtomicU64,
     /// Payload cache: rows not found.
     pub cache_misses: AtomicU64,
+    /// Rows read from the table because storage did not answer.
+    pub heap_rows: AtomicU64,
     last_error: UnsafeCell<Text<512>>,
 }
 

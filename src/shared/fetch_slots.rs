@@ -81,9 +81,7 @@ struct StoredRequest {
 #[repr(C)]
 struct StoredAnswer {
     ok: u32,
-    requests: u32,
-    chunks: u32,
-    bytes: u64,
+    fetched: Fetched,
     distance: [f64; MAX_ROWS],
     failure: StoredFailure,
 }
@@ -117,14 +115,19 @@ pub struct Request {
     pub timeout: Duration,
 }
 
-/// What a fetch brought, beside the distances.
+/// What a fetch took, beside bringing the distances.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fetched {
-    /// Requests made to the store.
+    /// Requests made to the store, hedges among them.
     pub requests: u32,
-    /// Inner chunks read.
+    /// Of those, made because another was slow.
+    pub hedges: u32,
+    /// Inner chunks brought.
     pub chunks: u32,
-    /// Bytes received.
+    /// Of those, found in Redis.
+    pub redis_chunks: u32,
+    /// Bytes received from the store.
     pub bytes: u64,
 }
 
@@ -174,7 +177,9 @@ unsafe fn at(number: usize) -> Slot {
 }
 
 /// Backend: fetches rows through the worker and returns their distances, in the order asked.
-/// Raises the worker's error, or one of its own when the worker does not answer in time.
+///
+/// # Errors
+/// The worker's, or one of its own when the worker does not answer in time.
 pub fn fetch(
     metric: Metric,
     query: &[f32],
@@ -182,7 +187,7 @@ pub fn fetch(
     rows: &[RowRef],
     timeout: Duration,
     distances: &mut Vec<f64>,
-) -> Fetched {
+) -> Result<Fetched, Failure> {
     assert!(rows.len() <= MAX_ROWS && segments.len() <= MAX_SEGMENTS, "fetch too large");
     // SAFETY: set for every backend; the latch is this process's own.
     let (own, latch) = unsafe { (pg_sys::MyProcNumber as usize, pg_sys::MyLatch) };
@@ -201,20 +206,17 @@ pub fn fetch(
         if let Some(counters) = counters::get() {
             counters.wake_worker();
         }
-        if await_answer(slot, number, starts, started, timeout) {
+        if await_answer(slot, number, starts, started, timeout)? {
             // SAFETY: the phase is answered: the writer has let go of the answer.
             let answer = unsafe { &*slot.body.answer.get() };
             if answer.ok == 0 {
-                answer.failure.get().raise();
+                return Err(answer.failure.get());
             }
             distances.clear();
             distances.extend_from_slice(&answer.distance[..rows.len()]);
+            let fetched = answer.fetched;
             drop(abandon);
-            return Fetched {
-                requests: answer.requests,
-                chunks: answer.chunks,
-                bytes: answer.bytes,
-            };
+            return Ok(fetched);
         }
         // The worker was restarted under way: ask the new one.
     }
@@ -245,25 +247,31 @@ fn begin(slot: Slot) -> u64 {
 }
 
 /// Sleeps until the answer is there (true) or the worker has been restarted (false).
-fn await_answer(slot: Slot, number: u64, starts: u64, started: Instant, timeout: Duration) -> bool {
+fn await_answer(
+    slot: Slot,
+    number: u64,
+    starts: u64,
+    started: Instant,
+    timeout: Duration,
+) -> Result<bool, Failure> {
     let mut idle_since = None;
     loop {
         if slot.state.load(Ordering::Acquire) == word(number, Phase::Answered) {
-            return true;
+            return Ok(true);
         }
         if worker_starts() != starts {
-            return false;
+            return Ok(false);
         }
         // The worker keeps the time limit itself; this one is for a worker that hangs.
         if started.elapsed() > timeout + Duration::from_secs(5) {
-            Failure::new(FailureKind::Timeout, "the s3vector storage worker does not answer")
-                .detail(format!("Waited {} ms.", started.elapsed().as_millis()))
-                .raise();
+            let message = "the s3vector storage worker does not answer";
+            return Err(Failure::new(FailureKind::Timeout, message)
+                .detail(format!("Waited {} ms.", started.elapsed().as_millis())));
         }
         if registry::worker_runs() {
             idle_since = None;
         } else if idle_since.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(5) {
-            registry::no_worker();
+            return Err(registry::no_worker());
         }
         wait_for_latch(WAIT_MS);
         pgrx::check_for_interrupts!();
@@ -372,9 +380,7 @@ pub fn answer(request: &Request, result: &Result<(Vec<f64>, Fetched), Failure>) 
     match result {
         Ok((distances, fetched)) => {
             answer.ok = 1;
-            answer.requests = fetched.requests;
-            answer.chunks = fetched.chunks;
-            answer.bytes = fetched.bytes;
+            answer.fetched = *fetched;
             answer.distance[..distances.len()].copy_from_slice(distances);
         }
         Err(failure) => {

@@ -12,6 +12,7 @@
 //! - [`payload_cache`]: inner chunks, read in place by every backend.
 //! - [`maintenance`]: who has asked for maintenance, and what its workers do.
 //! - [`counters`]: what the worker has done, for the views.
+//! - [`storage_metrics`]: what all processes have asked of storage.
 
 use std::ffi::CStr;
 use std::ptr;
@@ -21,7 +22,6 @@ use pgrx::prelude::*;
 
 use crate::errors::raise;
 
-mod cache_partition;
 pub mod counters;
 pub mod fetch_slots;
 pub mod graphs;
@@ -29,6 +29,7 @@ pub mod lock;
 pub mod maintenance;
 pub mod payload_cache;
 pub mod registry;
+pub mod storage_metrics;
 pub mod text;
 
 static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
@@ -61,19 +62,16 @@ unsafe extern "C-unwind" fn request() {
             maintenance::size(),
             fetch_slots::size(),
             payload_cache::size(),
+            storage_metrics::size(),
         ] {
             pg_sys::RequestAddinShmemSpace(size);
         }
-        pg_sys::RequestNamedLWLockTranche(TRANCHE.as_ptr(), locks() as i32);
+        pg_sys::RequestNamedLWLockTranche(TRANCHE.as_ptr(), LOCKS);
     }
 }
 
-/// Locks before those of the cache partitions: for the registry, the texts, maintenance.
-const FIRST_PARTITION: usize = 3;
-
-fn locks() -> usize {
-    FIRST_PARTITION + payload_cache::partitions()
-}
+/// Locks: for the registry, the texts, maintenance.
+const LOCKS: i32 = 3;
 
 #[pg_guard]
 unsafe extern "C-unwind" fn startup() {
@@ -90,10 +88,8 @@ unsafe extern "C-unwind" fn startup() {
             lock::Lock::nth(locks, 2),
         );
         fetch_slots::attach(area(c"s3vector fetch slots", fetch_slots::size()));
-        payload_cache::attach(
-            area(c"s3vector payload cache", payload_cache::size()),
-            locks.add(FIRST_PARTITION),
-        );
+        storage_metrics::attach(area(c"s3vector storage metrics", storage_metrics::size()));
+        payload_cache::attach(area(c"s3vector payload cache", payload_cache::size()));
     }
 }
 

@@ -268,7 +268,7 @@ pub fn obtain(index_uuid: Uuid, segment_uuid: Uuid) -> Entry {
         idle_ms = if worker_runs() { 0 } else { idle_ms + WAIT_MS };
         if idle_ms > WORKER_GRACE_MS {
             cancel_sleep();
-            no_worker();
+            no_worker().raise();
         }
         let condition = shared().slots[slot].condition.get();
         // SAFETY: initialised at server start. Interrupts are served while sleeping.
@@ -340,11 +340,10 @@ pub fn worker_runs() -> bool {
     counters::get().is_some_and(|counters| counters.worker_pid.load(Ordering::Acquire) != 0)
 }
 
-/// Raises the error for a worker that does not come back.
-pub fn no_worker() -> ! {
+/// What to say of a worker that does not come back.
+pub fn no_worker() -> Failure {
     Failure::new(FailureKind::Unreachable, "the s3vector storage worker is not running")
         .hint("See the server log for why it stopped; max_worker_processes must leave room for it.")
-        .raise()
 }
 
 /// A segment the worker shall load.

@@ -3,21 +3,20 @@
 //! fetch slots.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ::storage::{StorageConfig, StorageError, Store};
-use bytes::Bytes;
+use ::storage::{Redis, RedisConfig, RedisState, StorageConfig, StorageError, Store};
 use distance::ExactQuery;
 use futures::future::try_join_all;
 use pgrx::pg_sys;
-use segment::{Reader, Resident};
+use segment::{CachedReader, Reader, Resident};
 use uuid::Uuid;
 
 use crate::errors::{Failure, FailureKind};
 use crate::shared::fetch_slots::{self, Fetched, RowRef};
-use crate::shared::{counters, registry};
+use crate::shared::payload_cache::SegmentChunks;
+use crate::shared::{registry, storage_metrics};
 use crate::threads::wake;
 
 /// Readers kept open: each holds a segment's attributes and, for compressed payloads, the
@@ -31,7 +30,7 @@ pub enum Message {
         /// Whose.
         request: registry::Request,
         /// For loading it.
-        reader: Arc<Reader>,
+        reader: Arc<CachedReader>,
         /// Bytes in memory.
         bytes: usize,
     },
@@ -51,14 +50,9 @@ pub enum Message {
         /// Why.
         failure: Failure,
     },
-    /// Inner chunks to remember.
-    Chunks {
-        /// The segment.
-        segment: Uuid,
-        /// Number and content of each.
-        chunks: Vec<(u32, Bytes)>,
-    },
-    /// A line for the server log and the statistics.
+    /// A failure for the server log and the statistics.
+    Failed(String),
+    /// A line for the server log.
     Log(String),
 }
 
@@ -124,21 +118,26 @@ impl Memory {
 pub struct Engine {
     store: Result<Arc<dyn Store>, StorageError>,
     concurrency: usize,
-    readers: Mutex<HashMap<Uuid, Arc<Reader>>>,
+    readers: Mutex<HashMap<Uuid, Arc<CachedReader>>>,
 }
 
 impl Engine {
-    /// Opens the store. A configuration that is wrong shows when it is used.
-    pub fn new(config: &StorageConfig) -> Self {
-        Self {
-            store: ::storage::open(config),
-            concurrency: config.concurrency,
-            readers: Mutex::default(),
-        }
+    /// Opens the store, with Redis in front where one is configured. A configuration that is wrong
+    /// shows when it is used; that of Redis is only told.
+    ///
+    /// Must be called inside the runtime: Redis is connected to in the background.
+    pub fn new(config: &StorageConfig, redis: Option<RedisConfig>, outbox: &Outbox) -> Self {
+        let metrics = storage_metrics::get();
+        let store = ::storage::open(config, metrics);
+        let store = match (store, redis) {
+            (Ok(store), Some(redis)) => Ok(with_redis(store, redis, outbox)),
+            (store, _) => store,
+        };
+        Self { store, concurrency: config.concurrency, readers: Mutex::default() }
     }
 
-    async fn reader(&self, index: Uuid, segment: Uuid) -> Result<Arc<Reader>, Failure> {
-        let known = |readers: &Mutex<HashMap<Uuid, Arc<Reader>>>| {
+    async fn reader(&self, index: Uuid, segment: Uuid) -> Result<Arc<CachedReader>, Failure> {
+        let known = |readers: &Mutex<HashMap<Uuid, Arc<CachedReader>>>| {
             readers.lock().unwrap_or_else(PoisonError::into_inner).get(&segment).cloned()
         };
         if let Some(reader) = known(&self.readers) {
@@ -146,8 +145,9 @@ impl Engine {
         }
         let store = self.store.clone()?;
         let prefix = format!("{index}/{segment}");
-        let reader =
-            Arc::new(Reader::open(store, &prefix).await?.with_concurrency(self.concurrency));
+        let reader = Reader::open(store, &prefix).await?.with_concurrency(self.concurrency);
+        let chunks = Box::new(SegmentChunks(segment));
+        let reader = Arc::new(CachedReader::new(Arc::new(reader), chunks));
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if readers.len() >= MAX_READERS {
             readers.clear();
@@ -159,10 +159,12 @@ impl Engine {
     pub async fn measure(&self, request: registry::Request) -> Message {
         match self.reader(request.index_uuid, request.segment_uuid).await {
             Ok(reader) => {
-                let bytes = Resident::size(reader.attributes());
+                let bytes = Resident::size(reader.reader().attributes());
                 Message::Measured { request, reader, bytes }
             }
-            Err(failure) => Message::NotLoaded { request, memory: None, failure },
+            Err(failure) => {
+                Message::NotLoaded { request, memory: None, failure: not_in_memory(failure) }
+            }
         }
     }
 
@@ -170,18 +172,19 @@ impl Engine {
     pub async fn load(
         &self,
         request: registry::Request,
-        reader: Arc<Reader>,
+        reader: Arc<CachedReader>,
         mut memory: Memory,
     ) -> Message {
-        match reader.load(memory.as_mut_slice()).await {
+        match reader.reader().load(memory.as_mut_slice()).await {
             Ok(()) => Message::Loaded { request, memory },
             Err(error) => {
-                Message::NotLoaded { request, memory: Some(memory), failure: error.into() }
+                let failure = not_in_memory(error.into());
+                Message::NotLoaded { request, memory: Some(memory), failure }
             }
         }
     }
 
-    /// Serves one request of a backend: answers it, then hands the chunks over for the cache.
+    /// Serves one request of a backend.
     pub async fn serve(self: Arc<Self>, request: fetch_slots::Request, outbox: Outbox) {
         let request = Arc::new(request);
         // A task of its own, so that even a panic becomes an answer.
@@ -194,32 +197,21 @@ impl Engine {
                 }
             }
         });
-        let result = work.await.unwrap_or_else(|_| {
+        let answer = work.await.unwrap_or_else(|_| {
             Err(Failure::new(FailureKind::Io, "the s3vector storage worker failed internally"))
         });
-        let (answer, chunks) = match result {
-            Ok((distances, fetched, chunks)) => (Ok((distances, fetched)), chunks),
-            Err(failure) => (Err(failure), Vec::new()),
-        };
         fetch_slots::answer(&request, &answer);
-        match answer {
-            Ok((_, fetched)) => count(fetched.requests.into(), fetched.bytes),
-            Err(failure) => outbox.send(Message::Log(failure.message)),
-        }
-        for (segment, chunks) in chunks {
-            outbox.send(Message::Chunks { segment, chunks });
+        if let Err(failure) = answer {
+            outbox.send(Message::Failed(failure.message));
         }
     }
 
-    async fn fetch(
-        &self,
-        request: &fetch_slots::Request,
-    ) -> Result<(Vec<f64>, Fetched, Vec<(Uuid, Vec<(u32, Bytes)>)>), Failure> {
+    async fn fetch(&self, request: &fetch_slots::Request) -> Result<(Vec<f64>, Fetched), Failure> {
         // All segments at once: one wave.
         let parts = try_join_all(request.segments.iter().enumerate().map(
             |(number, &(index, segment))| async move {
                 let reader = self.reader(index, segment).await?;
-                let chunk_rows = reader.attributes().chunk_rows;
+                let chunk_rows = reader.reader().attributes().chunk_rows;
                 let mut wanted: Vec<u32> = request
                     .rows
                     .iter()
@@ -238,7 +230,7 @@ impl Engine {
         let mut distances = Vec::with_capacity(request.rows.len());
         for &RowRef { segment, row } in &request.rows {
             let (reader, fetched) = &parts[segment as usize];
-            let attributes = reader.attributes();
+            let attributes = reader.reader().attributes();
             let chunk_rows = attributes.chunk_rows;
             let row_bytes = attributes.row_bytes();
             let at = (row % chunk_rows) as usize * row_bytes;
@@ -254,26 +246,49 @@ impl Engine {
         }
 
         let mut total = Fetched::default();
-        let mut chunks = Vec::with_capacity(parts.len());
-        for ((_, fetched), &(_, segment)) in parts.into_iter().zip(&request.segments) {
+        for (_, fetched) in parts {
             total.requests += fetched.cost.requests;
+            total.hedges += fetched.cost.hedges;
             total.chunks += fetched.chunks.len() as u32;
+            total.redis_chunks += fetched.cost.redis_hits;
             total.bytes += fetched.cost.bytes;
-            chunks.push((segment, fetched.chunks));
         }
-        Ok((distances, total, chunks))
+        Ok((distances, total))
     }
+}
+
+/// `store` behind Redis, or as it is when Redis is configured wrongly.
+fn with_redis(store: Arc<dyn Store>, config: RedisConfig, outbox: &Outbox) -> Arc<dyn Store> {
+    let told = outbox.clone();
+    let on_state = move |state, reason: &str| {
+        told.send(Message::Log(match state {
+            RedisState::Up => "Redis is in use".to_owned(),
+            RedisState::Down => format!("Redis is not in use: {reason}"),
+        }));
+    };
+    let metrics = storage_metrics::get();
+    match Redis::new(Arc::clone(&store), &config, metrics, Some(Arc::new(on_state))) {
+        // What was damaged on its way here must not go on to Redis.
+        Ok(redis) => Arc::new(redis.with_check(segment::is_sound)),
+        Err(error) => {
+            outbox.send(Message::Log(format!("Redis is not in use: {error}")));
+            store
+        }
+    }
+}
+
+/// A failure to load a graph, with what that means.
+fn not_in_memory(failure: Failure) -> Failure {
+    let detail = format!("A graph of the index is not in memory. {}", failure.detail);
+    let hint = format!(
+        "{} Meanwhile SET enable_indexscan = off has queries sort the table's rows instead.",
+        failure.hint
+    );
+    failure.detail(detail.trim()).hint(hint.trim())
 }
 
 fn timed_out(request: &fetch_slots::Request) -> Failure {
     Failure::new(FailureKind::Timeout, "timed out fetching vectors from storage")
         .detail(format!("No answer within {} ms.", request.timeout.as_millis()))
         .hint("Raise s3vector.fetch_timeout if storage is that slow.")
-}
-
-fn count(requests: u64, bytes: u64) {
-    if let Some(counters) = counters::get() {
-        counters.requests.fetch_add(requests, Ordering::Relaxed);
-        counters.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
 }

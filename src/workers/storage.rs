@@ -4,19 +4,19 @@
 //!   backends ──registry, fetch slots──▶ main thread ──spawn──▶ tokio tasks ──▶ object store
 //!       ▲                                    ▲                     │
 //!       └── answers, straight from a task ───┼─────────────────────┤
-//!                DSM, cache ◀── main thread ─┴── messages ─────────┘
+//!                       DSM ◀── main thread ─┴── messages ─────────┘
 //! ```
 //!
 //! The main thread owns everything of PostgreSQL's: it sleeps on its latch, takes requests over,
-//! creates DSM segments and puts chunks into the payload cache. Tasks own everything that waits
-//! for storage; they see plain data and raw memory only.
+//! and creates DSM segments. Tasks own everything that waits for storage; they see plain data and
+//! raw memory only, and fill the payload cache, which is made for that.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use ::storage::StorageConfig;
+use ::storage::{RedisConfig, StorageConfig};
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
 };
@@ -28,7 +28,6 @@ use super::engine::{Engine, Memory, Message, Outbox};
 use super::scheduler::Scheduler;
 use crate::errors::{Failure, FailureKind};
 use crate::settings;
-use crate::shared::payload_cache::{self, ChunkKey};
 use crate::shared::{counters, fetch_slots, registry};
 
 const NAME: &str = "s3vector storage worker";
@@ -99,10 +98,19 @@ unsafe extern "C-unwind" fn retire(_code: i32, _argument: pg_sys::Datum) {
     }
 }
 
+/// What the engine is made from.
+type Config = (StorageConfig, Option<RedisConfig>);
+
+fn open(runtime: &Runtime, (storage, redis): &Config, outbox: &Outbox) -> Arc<Engine> {
+    // What starts in the background starts on the runtime's threads.
+    let _inside = runtime.enter();
+    Arc::new(Engine::new(storage, redis.clone(), outbox))
+}
+
 struct Worker {
     runtime: Runtime,
     engine: Arc<Engine>,
-    config: StorageConfig,
+    config: Config,
     outbox: Outbox,
     inbox: Receiver<Message>,
 }
@@ -113,8 +121,8 @@ impl Worker {
         let (sender, inbox) = mpsc::channel();
         // SAFETY: this process's own latch.
         let outbox = Outbox::new(sender, unsafe { pg_sys::MyLatch });
-        let config = settings::storage();
-        let engine = Arc::new(Engine::new(&config));
+        let config = (settings::storage(), settings::redis());
+        let engine = open(&runtime, &config, &outbox);
         let worker = Self { runtime, engine, config, outbox, inbox };
         worker.work();
         Ok(worker)
@@ -122,9 +130,9 @@ impl Worker {
 
     /// Takes changed settings into use. Requests under way finish with the old ones.
     fn reconfigure(&mut self) {
-        let config = settings::storage();
+        let config = (settings::storage(), settings::redis());
         if config != self.config {
-            self.engine = Arc::new(Engine::new(&config));
+            self.engine = open(&self.runtime, &config, &self.outbox);
             self.config = config;
         }
     }
@@ -178,12 +186,8 @@ impl Worker {
                 }
                 fail(&request, &failure);
             }
-            Message::Chunks { segment, chunks } => {
-                for (chunk, bytes) in chunks {
-                    payload_cache::insert(&ChunkKey { segment, chunk }, &bytes);
-                }
-            }
-            Message::Log(text) => {
+            Message::Log(text) => pgrx::log!("s3vector: {text}"),
+            Message::Failed(text) => {
                 if let Some(counters) = counters::get() {
                     counters.set_last_error(&text);
                 }

@@ -91,6 +91,14 @@ impl ChunkCodec {
     }
 }
 
+/// Whether an inner chunk, as it is stored, has a CRC-32C at its end that is right: what a tier that
+/// keeps stored chunks can check.
+pub fn is_sound(bytes: &[u8]) -> bool {
+    bytes
+        .split_last_chunk::<CHECKSUM_BYTES>()
+        .is_some_and(|(body, stored)| u32::from_le_bytes(*stored) == crc32c::crc32c(body))
+}
+
 /// `bytes` without the CRC-32C at their end, which must be right.
 pub(crate) fn strip_checksum(bytes: &Bytes) -> std::result::Result<Bytes, String> {
     let Some((body, stored)) = bytes.split_last_chunk::<CHECKSUM_BYTES>() else {

@@ -51,6 +51,7 @@ pub use attributes::{
     Compression, FORMAT_VERSION, MAX_DIMENSIONS, MAX_M, MAX_ROWS, SegmentAttributes,
 };
 pub use cached::{CachedReader, ChunkCache};
+pub use codec::is_sound;
 pub use control::WriteControl;
 pub use defaults::{choose_rows, default_chunk_rows, default_shard_rows};
 pub use error::{Result, SegmentError};

@@ -1,6 +1,7 @@
 //! What can go wrong with an object store, in words a database user can act on.
 
 use std::fmt;
+use std::ops::Range;
 
 /// The reason a storage operation failed, as far as a caller or a user can act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +55,7 @@ pub struct StorageError {
     kind: ErrorKind,
     action: &'static str,
     key: Option<String>,
+    range: Option<Range<u64>>,
     url: String,
     cause: String,
 }
@@ -71,7 +73,7 @@ impl StorageError {
         url: impl Into<String>,
         cause: impl Into<String>,
     ) -> Self {
-        Self { kind, action, key: None, url: url.into(), cause: cause.into() }
+        Self { kind, action, key: None, range: None, url: url.into(), cause: cause.into() }
     }
 
     /// An error about a setting, found before any store exists.
@@ -84,6 +86,20 @@ impl StorageError {
     pub fn with_key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
+    }
+
+    /// The same error naming the bytes of the object that were wanted.
+    #[must_use]
+    pub fn with_range(mut self, range: Range<u64>) -> Self {
+        self.range = Some(range);
+        self
+    }
+
+    /// The same error for another read, which was not made because of this one; `more` goes on
+    /// with the cause.
+    pub(crate) fn repeated(&self, key: &str, range: Option<Range<u64>>, more: &str) -> Self {
+        let cause = format!("{}; {more}", self.cause.trim_end_matches(['.', ' ']));
+        Self { key: Some(key.to_owned()), range, cause, ..self.clone() }
     }
 
     /// Why it failed.
@@ -101,9 +117,16 @@ impl StorageError {
         &self.url
     }
 
-    /// What the operating system or the server said: one full sentence for a `DETAIL` line.
+    /// What the operating system or the server said, and which bytes it was about: full sentences
+    /// for a `DETAIL` line.
     pub fn detail(&self) -> String {
-        sentence(&self.cause)
+        let cause = sentence(&self.cause);
+        match &self.range {
+            Some(Range { start, end }) => {
+                format!("{cause} Wanted were bytes {start} to {end}.").trim_start().to_owned()
+            }
+            None => cause,
+        }
     }
 
     /// What the user can do about it: full sentences for a `HINT` line.
@@ -195,6 +218,8 @@ mod tests {
         assert_eq!(error.detail(), "The server answered 403.");
         assert!(error.hint().is_some_and(|h| h.contains("credentials")));
         assert_eq!(error.key(), Some("a/b"));
+        let error = error.with_range(5..25);
+        assert_eq!(error.detail(), "The server answered 403. Wanted were bytes 5 to 25.");
     }
 
     #[test]

@@ -83,7 +83,9 @@ impl Store for FileStore {
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
-        self.run_on("read", key, move |path| io::read_range(path, range)).await.map(Bytes::from)
+        let wanted = range.clone();
+        let outcome = self.run_on("read", key, move |path| io::read_range(path, range)).await;
+        outcome.map(Bytes::from).map_err(|error| error.with_range(wanted))
     }
 
     async fn size(&self, key: &str) -> Result<u64> {

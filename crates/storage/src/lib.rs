@@ -18,24 +18,32 @@
 //! ```
 
 mod abandoned;
+mod breaker;
 mod config;
 mod error;
 mod faults;
 mod file;
+mod guarded;
+mod hedging;
 mod key;
 mod latency;
 mod metering;
 mod metrics;
 mod open;
 mod pieces;
+mod redis;
 mod runtime;
 mod s3;
 mod store;
 
+pub use self::redis::{OnState, Redis, RedisConfig, RedisState};
+pub use breaker::{Attempt, Breaker};
 pub use config::{Secret, StorageConfig};
 pub use error::{ErrorKind, StorageError};
 pub use faults::{Effect, Fault, Faulty};
 pub use file::FileStore;
+pub use guarded::Guarded;
+pub use hedging::Hedged;
 pub use key::{MAX_KEY_BYTES, validate_key, validate_prefix};
 pub use latency::Latency;
 pub use metering::Metered;

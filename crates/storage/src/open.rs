@@ -6,16 +6,20 @@ use std::sync::Arc;
 use url::Url;
 
 use crate::file::FileStore;
+use crate::guarded::Guarded;
+use crate::hedging::Hedged;
+use crate::metering::Metered;
 use crate::s3::S3Store;
 use crate::store::Result;
-use crate::{StorageConfig, StorageError, Store, validate_key};
+use crate::{Metrics, StorageConfig, StorageError, Store, validate_key};
 
-/// The store that `config` describes. Touches neither network nor disk.
+/// The store that `config` describes, counting in `metrics` what it is asked for. Touches neither
+/// network nor disk.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the URL or another part of the configuration
 /// cannot be right. The message never repeats credentials found in it.
-pub fn open(config: &StorageConfig) -> Result<Arc<dyn Store>> {
+pub fn open(config: &StorageConfig, metrics: &'static Metrics) -> Result<Arc<dyn Store>> {
     let url = Url::parse(&config.url).map_err(|cause| match cause {
         url::ParseError::RelativeUrlWithoutBase => {
             StorageError::config("the storage URL has no scheme: supported are \"file\" and \"s3\"")
@@ -24,10 +28,15 @@ pub fn open(config: &StorageConfig) -> Result<Arc<dyn Store>> {
     })?;
     refuse_extras("the storage URL", &url)?;
     match url.scheme() {
-        "file" => Ok(Arc::new(FileStore::new(file_root(&config.url, &url)?))),
+        "file" => {
+            let store = FileStore::new(file_root(&config.url, &url)?);
+            Ok(Arc::new(Metered::new(store, metrics)))
+        }
         "s3" => {
             let (bucket, prefix) = s3_location(&url)?;
-            Ok(Arc::new(S3Store::new(config, bucket, prefix)?))
+            let store = S3Store::new(config, bucket, prefix, metrics)?;
+            let guarded = Guarded::new(Metered::new(store, metrics), metrics);
+            Ok(Arc::new(Hedged::new(guarded, metrics)))
         }
         scheme => Err(StorageError::config(format!(
             "the scheme {scheme:?} of the storage URL is not supported: supported are \"file\" and \
@@ -95,7 +104,7 @@ mod tests {
     use crate::ErrorKind;
 
     fn refused(url: &str) -> String {
-        let error = open(&StorageConfig::new(url)).expect_err(url);
+        let error = open(&StorageConfig::new(url), Metrics::leak()).expect_err(url);
         assert_eq!(error.kind(), ErrorKind::Config, "{url}");
         error.to_string()
     }
@@ -109,7 +118,7 @@ mod tests {
             ("s3://bucket/", "s3://bucket"),
             ("s3://my.bucket-1/a/b/", "s3://my.bucket-1/a/b"),
         ] {
-            assert_eq!(open(&StorageConfig::new(url)).expect(url).url(), shown);
+            assert_eq!(open(&StorageConfig::new(url), Metrics::leak()).expect(url).url(), shown);
         }
     }
 
@@ -149,7 +158,7 @@ mod tests {
         assert!(!text.contains("hunter2") && !text.contains("AKIA"), "{text}");
         let mut config = StorageConfig::new("s3://bucket");
         config.s3_endpoint = Some("http://user:hunter2@localhost:1".into());
-        let error = open(&config).expect_err("credentials in the endpoint");
+        let error = open(&config, Metrics::leak()).expect_err("credentials in the endpoint");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }
 }

@@ -5,12 +5,14 @@
 //! bodies that break off (the SDK retries only up to the response's head), and an end to every
 //! wait.
 
+mod attempts;
 mod client;
 mod errors;
 mod plain_http;
 mod upload;
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -24,13 +26,17 @@ use tokio::sync::{OnceCell, Semaphore};
 use crate::abandoned::Abandoned;
 use crate::store::Result;
 use crate::{
-    ErrorKind, ObjectMeta, StorageConfig, StorageError, Store, validate_key, validate_prefix,
+    ErrorKind, Metrics, ObjectMeta, StorageConfig, StorageError, Store, validate_key,
+    validate_prefix,
 };
 use client::ClientSettings;
 use errors::Failure;
 
 /// How often a read starts anew after its body broke off.
 const BODY_ATTEMPTS: u32 = 3;
+
+/// Longest pause before the first of those tries; it grows with each.
+const BODY_BACKOFF: Duration = Duration::from_millis(50);
 
 /// Most keys in one DeleteObjects request, by the protocol.
 const DELETE_BATCH: usize = 1000;
@@ -48,16 +54,23 @@ pub struct S3Store {
     timeout: Duration,
     part_bytes: usize,
     concurrency: usize,
+    metrics: &'static Metrics,
     permits: Semaphore,
     abandoned: Abandoned,
 }
 
 impl S3Store {
     /// The store below `prefix` (without slashes at its ends) of `bucket`. No network is touched.
+    /// Requests that are tried again are counted in `metrics`.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if the endpoint is not an HTTP URL or the keys are incomplete.
-    pub fn new(config: &StorageConfig, bucket: String, prefix: String) -> Result<Self> {
+    pub fn new(
+        config: &StorageConfig,
+        bucket: String,
+        prefix: String,
+        metrics: &'static Metrics,
+    ) -> Result<Self> {
         let (url, prefix) = match prefix.as_str() {
             "" => (format!("s3://{bucket}"), prefix),
             _ => (format!("s3://{bucket}/{prefix}"), prefix + "/"),
@@ -71,13 +84,14 @@ impl S3Store {
             timeout: config.timeout,
             part_bytes: config.part_bytes.max(upload::MIN_PART_BYTES),
             concurrency: config.concurrency,
+            metrics,
             permits: Semaphore::new(config.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
             abandoned: Abandoned::default(),
         })
     }
 
     async fn client(&self) -> std::result::Result<&Client, Failure> {
-        self.client.get_or_try_init(|| self.settings.connect()).await
+        self.client.get_or_try_init(|| self.settings.connect(self.metrics)).await
     }
 
     fn path(&self, key: &str) -> String {
@@ -119,13 +133,22 @@ impl S3Store {
             loop {
                 match self.read_once(key, range).await {
                     Err(failure) if failure.body_broke_off && attempt < BODY_ATTEMPTS => {
+                        self.metrics.retries.fetch_add(1, Ordering::Relaxed);
+                        // Each at another moment, so that many readers of a server that breaks
+                        // connections do not come back all at once.
+                        let most = BODY_BACKOFF * attempt;
+                        tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
                         attempt += 1;
                     }
                     outcome => return outcome,
                 }
             }
         };
-        self.run("read", Some(key), self.timeout, work).await
+        let outcome = self.run("read", Some(key), self.timeout, work).await;
+        outcome.map_err(|error| match range {
+            Some(range) => error.with_range(range.clone()),
+            None => error,
+        })
     }
 
     async fn read_once(

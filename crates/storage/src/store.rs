@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -139,4 +140,51 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Where the store is, without credentials.
     fn url(&self) -> String;
+}
+
+#[async_trait]
+impl<S: Store + ?Sized> Store for Arc<S> {
+    async fn get(&self, key: &str) -> Result<Bytes> {
+        (**self).get(key).await
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
+        (**self).get_range(key, range).await
+    }
+
+    async fn get_pieces(&self, pieces: &[Piece]) -> Result<Batch> {
+        (**self).get_pieces(pieces).await
+    }
+
+    fn concurrency(&self) -> usize {
+        (**self).concurrency()
+    }
+
+    async fn size(&self, key: &str) -> Result<u64> {
+        (**self).size(key).await
+    }
+
+    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
+        (**self).put(key, body).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
+        (**self).list(prefix).await
+    }
+
+    async fn folders(&self) -> Result<Vec<String>> {
+        (**self).folders().await
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<()> {
+        (**self).delete(keys).await
+    }
+
+    async fn settle(&self) {
+        (**self).settle().await;
+    }
+
+    fn url(&self) -> String {
+        (**self).url()
+    }
 }

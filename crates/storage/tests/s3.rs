@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use storage::{ErrorKind, Secret, StorageConfig, Store, open};
+use storage::{ErrorKind, Metrics, Secret, StorageConfig, Store, open};
 
 /// The configuration of a prefix of its own in the test bucket.
 fn config(name: &str) -> Option<StorageConfig> {
@@ -26,7 +26,7 @@ fn config(name: &str) -> Option<StorageConfig> {
 }
 
 fn store(config: &StorageConfig) -> Arc<dyn Store> {
-    open(config).expect("a store")
+    open(config, Metrics::leak()).expect("a store")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

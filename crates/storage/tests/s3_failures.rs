@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use storage::{ErrorKind, Secret, StorageConfig, StorageError, Store, open};
+use storage::{ErrorKind, Metrics, Secret, StorageConfig, StorageError, Store, open};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -33,6 +33,13 @@ fn service_error(status: &str, code: &str) -> Play {
 
 /// Starts a server that plays `plays` in order, the last one for ever; counts requests.
 async fn serve(plays: Vec<Play>) -> (Arc<dyn Store>, Arc<AtomicUsize>) {
+    serve_metered(plays, Metrics::leak()).await
+}
+
+async fn serve_metered(
+    plays: Vec<Play>,
+    metrics: &'static Metrics,
+) -> (Arc<dyn Store>, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     let requests = Arc::new(AtomicUsize::new(0));
@@ -61,10 +68,14 @@ async fn serve(plays: Vec<Play>) -> (Arc<dyn Store>, Arc<AtomicUsize>) {
             });
         }
     });
-    (store(port, Duration::from_secs(5)), requests)
+    (metered_store(port, Duration::from_secs(5), metrics), requests)
 }
 
 fn store(port: u16, timeout: Duration) -> Arc<dyn Store> {
+    metered_store(port, timeout, Metrics::leak())
+}
+
+fn metered_store(port: u16, timeout: Duration, metrics: &'static Metrics) -> Arc<dyn Store> {
     let mut config = StorageConfig::new("s3://bucket/prefix");
     config.s3_endpoint = Some(format!("http://127.0.0.1:{port}"));
     config.s3_region = Some("garage".into());
@@ -72,7 +83,7 @@ fn store(port: u16, timeout: Duration) -> Arc<dyn Store> {
     config.access_key_id = Some("id".into());
     config.secret_access_key = Some(Secret::new("hunter2"));
     config.timeout = timeout;
-    open(&config).expect("a store")
+    open(&config, metrics).expect("a store")
 }
 
 async fn failure(play: Play) -> StorageError {
@@ -201,4 +212,24 @@ async fn batch_deletion_falls_back_to_single_ones() {
     let keys = ["a".to_owned(), "b".to_owned()];
     store.delete(&keys).await.expect("one by one");
     assert_eq!(requests.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn tries_and_requests_for_patience_are_counted() {
+    let metrics = Metrics::leak();
+    let slow_down = || service_error("503 Slow Down", "SlowDown");
+    let (store, requests) =
+        serve_metered(vec![slow_down(), slow_down(), answer("200 OK", "", "body")], metrics).await;
+    assert_eq!(store.get("key").await.expect("the third try"), "body");
+    assert_eq!(requests.load(Ordering::SeqCst), 3);
+    assert_eq!(metrics.retries.load(Ordering::Relaxed), 2);
+    assert_eq!(metrics.throttled.load(Ordering::Relaxed), 2);
+    assert_eq!((metrics.snapshot().get, metrics.snapshot().errors), (1, 0));
+}
+
+#[tokio::test]
+async fn errors_of_ranges_name_the_bytes() {
+    let (store, _) = serve(vec![service_error("404 Not Found", "NoSuchKey")]).await;
+    let error = store.get_range("key", 5..25).await.expect_err("no such object");
+    assert!(error.detail().ends_with("Wanted were bytes 5 to 25."), "{}", error.detail());
 }

@@ -17,11 +17,12 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use url::Url;
 
+use super::attempts::Attempts;
 use super::errors::Failure;
 use super::plain_http;
 use crate::open::refuse_extras;
 use crate::store::Result;
-use crate::{Secret, StorageConfig, StorageError};
+use crate::{Metrics, Secret, StorageConfig, StorageError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Tries of a request, the first included.
@@ -85,7 +86,10 @@ impl ClientSettings {
     }
 
     /// Finds region and credentials and builds the client.
-    pub(super) async fn connect(&self) -> std::result::Result<Client, Failure> {
+    pub(super) async fn connect(
+        &self,
+        metrics: &'static Metrics,
+    ) -> std::result::Result<Client, Failure> {
         let plain = self
             .endpoint
             .as_ref()
@@ -127,6 +131,7 @@ impl ClientSettings {
         // Checksums beyond the signature's are an AWS extension other servers trip over; what is
         // stored carries its own.
         let mut config = aws_sdk_s3::config::Builder::from(&shared)
+            .interceptor(Attempts(metrics))
             .force_path_style(self.path_style)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the project needs into the cache folder (S3VECTOR_CACHE): PostgreSQL with pgvector,
-# cargo-pgrx, and on request Garage. Running it again costs a second.
+# cargo-pgrx, and on request Garage and Redis. Running it again costs a second.
 #
-# usage: scripts/setup.sh [postgres] [pgrx] [garage]     (none: all three)
+# usage: scripts/setup.sh [postgres] [pgrx] [garage] [redis]     (none: all of them)
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -44,16 +44,32 @@ find_missing_packages() {
 install_packages() {
     find_missing_packages
     [ ${#MISSING[@]} -eq 0 ] && return
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        die "missing on this machine: ${MISSING[*]}" \
-            "install them (Debian names), for example: sudo apt-get install ${MISSING[*]}"
-    fi
-    step "apt-get update" "$LOGS/apt-update.log" apt-get update -q
-    step "apt-get install ${MISSING[*]}" "$LOGS/apt-install.log" \
-        env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${MISSING[@]}"
+    apt_install "${MISSING[@]}"
     find_missing_packages
     [ ${#MISSING[@]} -eq 0 ] || die "still missing after apt-get install: ${MISSING[*]}"
 }
+
+apt_install() {
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        die "missing on this machine: $*" \
+            "install them (Debian names), for example: sudo apt-get install $*"
+    fi
+    step "apt-get update" "$LOGS/apt-update.log" apt-get update -q
+    step "apt-get install $*" "$LOGS/apt-install.log" quiet_apt_install "$@"
+}
+
+# Starts no service that comes with a package: maintainer scripts ask policy-rc.d for leave, and 101
+# is a no.
+quiet_apt_install() (
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap 'rm -f $policy' EXIT
+        trap 'exit 143' INT TERM
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+    fi
+    env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+)
 
 create_postgres_user() {
     [ "$(id -u)" = 0 ] || return 0
@@ -130,6 +146,19 @@ setup_garage() {
     cargo_tool garage "$GARAGE_VERSION" "$GARAGE_VERSION" "$TOOLS/bin/garage" --version
 }
 
+# ---- Redis ----------------------------------------------------------------------------------
+
+# The tests start servers of their own; one that came with the package is not to start at boot
+# either. A machine that had Redis before keeps it as it was.
+setup_redis() {
+    command -v redis-server >/dev/null && return
+    apt_install redis-server
+    command -v redis-server >/dev/null || die "redis-server is not on the PATH after apt-get install"
+    if command -v systemctl >/dev/null; then
+        systemctl --quiet disable redis-server || true
+    fi
+}
+
 # ---- main -----------------------------------------------------------------------------------
 
 main() {
@@ -138,15 +167,15 @@ main() {
         "install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1) or newer"
     command -v python3 >/dev/null || die "python3 is not on the PATH"
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or newer is needed"
-    [ $# -gt 0 ] || set -- postgres pgrx garage
+    [ $# -gt 0 ] || set -- postgres pgrx garage redis
     lock_cache
     mkdir -p "$LOGS"
     install_packages
     create_postgres_user
     for part in "$@"; do
         case $part in
-        postgres | pgrx | garage) "setup_$part" ;;
-        *) die "unknown part: $part" "usage: scripts/setup.sh [postgres] [pgrx] [garage]" ;;
+        postgres | pgrx | garage | redis) "setup_$part" ;;
+        *) die "unknown part: $part" "usage: scripts/setup.sh [postgres] [pgrx] [garage] [redis]" ;;
         esac
     done
 }

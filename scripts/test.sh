@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests: the engine crates, the extension inside PostgreSQL, and clusters with Garage.
+# All tests: the engine crates, the extension inside PostgreSQL, and clusters with Garage and Redis.
 # A part that fails does not keep the others from running. Leaves nothing running.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -52,7 +52,7 @@ START=$SECONDS
 
 heading "Setup"
 lock_cache
-"$ROOT/scripts/setup.sh" postgres pgrx garage
+"$ROOT/scripts/setup.sh" postgres pgrx garage redis
 export_tools
 export S3VECTOR_TEST_DIR=$RUN
 cd "$ROOT"

@@ -314,6 +314,19 @@ mod tests {
     }
 
     #[test]
+    fn readers_are_told_of_every_chunk_that_leaves() {
+        let cache = cache(1);
+        cache.insert(&key(0), &content(0));
+        cache.insert(&key(1), &content(1));
+        let version = &cache.memory().partition(0).version;
+        for left in [2, 4] {
+            assert!(cache.memory().hold(0).evict().is_some());
+            assert_eq!(version.load(Ordering::Relaxed), left);
+        }
+        assert_eq!(cache.usage().chunks, 0);
+    }
+
+    #[test]
     fn partitions_stay_equally_large() {
         let cache = cache(16 * 16);
         for chunk in 0..20_000 {

@@ -16,11 +16,16 @@ use std::time::{Duration, Instant};
 
 use common::{Random, Sample, Shape, load};
 use distance::Payload;
+use futures::StreamExt;
+use futures::stream;
 use segment::{Compression, Reader, remove};
 use storage::{Metrics, StorageConfig, Store, open, runtime};
 
 /// Fetches to time.
 const WAVES: usize = 400;
+
+/// Loads and downloads to time.
+const LOADS: usize = 7;
 
 /// Places a wave goes to, each of two neighbouring chunks: as a query's candidates do.
 const PLACES: usize = 8;
@@ -54,9 +59,17 @@ async fn measure(store: &Arc<dyn Store>, sample: &Sample) {
     let write = rate(written.bytes, start.elapsed());
 
     let reader = Reader::open(Arc::clone(store), prefix).await.expect("opened");
-    let start = Instant::now();
-    let buffer = load(&reader).await.expect("loaded");
-    let load = rate(buffer.bytes().len() as u64, start.elapsed());
+    let (mut loads, mut downloads) = (Vec::new(), Vec::new());
+    for _ in 0..LOADS {
+        let start = Instant::now();
+        let bytes = download(store, prefix).await;
+        downloads.push(rate(bytes, start.elapsed()));
+        let start = Instant::now();
+        load(&reader).await.expect("loaded");
+        loads.push(rate(bytes, start.elapsed()));
+    }
+    let middle = |rates: &mut Vec<f64>| *rates.select_nth_unstable_by(LOADS / 2, f64::total_cmp).1;
+    let (load, download) = (middle(&mut loads), middle(&mut downloads));
 
     let mut random = Random(5);
     let mut times = Vec::new();
@@ -69,21 +82,37 @@ async fn measure(store: &Arc<dyn Store>, sample: &Sample) {
         let start = Instant::now();
         let fetched = reader.fetch_chunks(&chunks).await.expect("fetched");
         times.push(start.elapsed());
-        requests += fetched.requests;
-        bytes += fetched.bytes;
+        requests += fetched.cost.requests;
+        bytes += fetched.cost.bytes;
     }
     times.sort_unstable();
     println!(
-        "{:8} {:4}: {} objects {:.1} MB, write {write:.0} MB/s, load {load:.0} MB/s, wave of {:.1} \
-         requests {:.0} KB: p50 {:?} p99 {:?}",
+        "{:8} {:4}: {} objects {:.1} MB, write {write:.0} MB/s, load {load:.0} MB/s ({:.2} of \
+         a plain download), wave of {:.1} requests {:.0} KB: p50 {:?} p99 {:?}",
         sample.attributes.payload.name(),
         sample.attributes.compression.name(),
         written.objects,
         written.bytes as f64 / 1e6,
+        load / download,
         f64::from(requests) / WAVES as f64,
         bytes as f64 / 1e3 / WAVES as f64,
         times[WAVES / 2],
         times[WAVES * 99 / 100],
     );
     remove(store, prefix).await.expect("removed");
+}
+
+/// Reads what a load reads, in parallel ranges, into memory, and throws it away.
+async fn download(store: &Arc<dyn Store>, prefix: &str) -> u64 {
+    const PART: u64 = 4 << 20;
+    let objects = store.list(&format!("{prefix}/")).await.expect("listed");
+    let parts =
+        objects.into_iter().filter(|object| !object.key.contains("/vectors/")).flat_map(|object| {
+            let ranges = (0..object.size).step_by(PART as usize);
+            ranges.map(move |at| (object.key.clone(), at..(at + PART).min(object.size)))
+        });
+    let reads = stream::iter(parts)
+        .map(async |(key, range)| store.get_range(&key, range).await.expect("read").len() as u64)
+        .buffer_unordered(store.concurrency());
+    reads.fold(0, async |sum, length| sum + length).await
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures::future::try_join;
 use futures::stream::{self, StreamExt};
 
 use crate::arrays::{self, ArraySpec, CHECKSUM_BYTES};
@@ -46,6 +47,18 @@ impl Reader {
             )));
         }
         resident::clear(region);
+        try_join(self.fill(region), self.read_indexes()).await?;
+        resident::seal(region, attributes);
+        let outcome = ResidentView::new(region).and_then(|view| self.check(&view));
+        if outcome.is_err() {
+            resident::clear(region);
+        }
+        outcome
+    }
+
+    /// Reads all arrays into their places.
+    async fn fill(&self, region: &mut [u8]) -> Result<()> {
+        let attributes = self.attributes();
         let specs = arrays::arrays(attributes);
         let sections = Sections::of(attributes);
         let mut reads = stream::iter(pieces(&specs))
@@ -69,14 +82,7 @@ impl Reader {
             let at = sections.places[piece.array].0 + start.min(range.end) as usize;
             region[at..at + length].copy_from_slice(&body[..length]);
         }
-        drop(reads);
-        resident::seal(region, attributes);
-        let outcome = ResidentView::new(region).and_then(|view| self.check(&view));
-        if outcome.is_err() {
-            resident::clear(region);
-        }
-        outcome?;
-        self.read_indexes().await
+        Ok(())
     }
 
     async fn read_piece(

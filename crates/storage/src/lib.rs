@@ -10,7 +10,8 @@
 //! ```text
 //!   StorageConfig ──open()──► Arc<dyn Store>
 //!                                  │
-//!         Metered · Latency · Faulty    decorators: count, slow down, break
+//!      Redis · Hedged · Guarded · Metered    decorators: cache, retry, rest, count;
+//!               Latency · Faulty             for tests: slow down, break
 //!                                  │
 //!                       ┌──────────┴──────────┐
 //!                   FileStore              S3Store

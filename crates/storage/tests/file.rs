@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::{ErrorKind, FileStore, StorageConfig, Store, open};
+use storage::{ErrorKind, FileStore, Metrics, StorageConfig, Store, open};
 
 fn store_at(path: &Path) -> Arc<dyn Store> {
     let url = format!("file://{}", path.display());
-    open(&StorageConfig::new(url)).expect("a file store")
+    open(&StorageConfig::new(url), Metrics::leak()).expect("a file store")
 }
 
 fn files_below(path: &Path) -> usize {

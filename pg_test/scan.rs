@@ -153,4 +153,75 @@ mod tests {
         assert_eq!((count("waves"), count("requests")), (0, 0));
         assert_eq!(count("cache_hits"), count("reranked"));
     }
+
+    #[pg_test]
+    fn relaxed_rerank_finds_the_same_rows_with_fewer_fetches_and_off_fetches_nothing() {
+        indexed(3000);
+        let sql = |id: usize| {
+            format!(
+                "SELECT id FROM items ORDER BY embedding <-> (SELECT embedding FROM items \
+                 WHERE id = {id}) LIMIT 10"
+            )
+        };
+        let count =
+            |column: &str| get::<i32>(&format!("SELECT {column} FROM s3vector_last_scan()"));
+        let (mut strict, mut relaxed, mut right) = (0, 0, 0);
+        for id in 1..=20 {
+            run("SET LOCAL s3vector.rerank = strict");
+            let exact = ids(&sql(id));
+            strict += count("reranked");
+            run("SET LOCAL s3vector.rerank = relaxed");
+            let mut answer = ids(&sql(id));
+            relaxed += count("reranked");
+            let mut sorted = exact.clone();
+            sorted.sort_unstable();
+            answer.sort_unstable();
+            assert_eq!(answer, sorted, "relaxed: the same rows");
+            run("SET LOCAL s3vector.rerank = off");
+            let estimated = ids(&sql(id));
+            assert_eq!((count("reranked"), count("waves")), (0, 0));
+            assert_eq!(estimated.len(), 10);
+            right += estimated.iter().filter(|id| exact.contains(id)).count();
+        }
+        assert!(relaxed < strict, "{relaxed} rows fetched, strictly {strict}");
+        // Eight bits a dimension, the default below 64 dimensions, estimate well.
+        assert!(right >= 190, "{right} of 200 rows by estimates");
+    }
+
+    #[pg_test]
+    fn every_row_comes_once_whatever_the_rerank() {
+        create(&Table { dimensions: 24, rows: 1500 });
+        run("CREATE INDEX ix ON items USING s3vector (embedding) WITH (payload = 'float16')");
+        insert(&Table { dimensions: 24, rows: 100 }, 50_000);
+        use_index(true);
+        for mode in ["strict", "relaxed", "off"] {
+            run(&format!("SET LOCAL s3vector.rerank = {mode}"));
+            let mut all = ids(&format!("SELECT id FROM items ORDER BY embedding <-> {QUERY}"));
+            let found = all.len();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), found, "{mode}: no row twice");
+            assert!(found as f64 >= 0.97 * 1600.0, "{mode}: {found} rows");
+        }
+    }
+
+    #[pg_test(error = "invalid value for parameter \"s3vector.rerank\": \"sometimes\"")]
+    fn an_unknown_rerank_is_refused() {
+        run("SET s3vector.rerank = sometimes");
+    }
+
+    #[pg_test]
+    fn an_emptied_cache_is_filled_anew() {
+        indexed(500);
+        let sql = format!("SELECT id FROM items ORDER BY embedding <-> {QUERY} LIMIT 10");
+        let count =
+            |column: &str| get::<i32>(&format!("SELECT {column} FROM s3vector_last_scan()"));
+        let first = ids(&sql);
+        run("SELECT pg_sleep(0.2), s3vector_drop_cache()");
+        assert_eq!(ids(&sql), first);
+        assert_eq!(count("cache_hits"), 0);
+        assert!(count("chunks_fetched") > 0);
+        assert_eq!(get::<i32>("SELECT loaded_segments FROM s3vector_stat_indexes"), 1);
+        assert!(get::<bool>("SELECT resident_bytes > 0 FROM s3vector_stat_indexes"));
+    }
 }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ::storage::{Redis, RedisConfig, RedisState, StorageConfig, StorageError, Store};
 use distance::ExactQuery;
@@ -22,6 +23,10 @@ use crate::threads::wake;
 /// Readers kept open: each holds a segment's attributes and, for compressed payloads, the
 /// indexes of its shards.
 const MAX_READERS: usize = 4096;
+
+/// How much longer than a backend's limit a fetch may take, so that a store whose own limit is the
+/// same gets to say what it was waiting for. Backends wait longer still.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// What a thread has to tell the main thread.
 pub enum Message {
@@ -191,9 +196,11 @@ impl Engine {
         let work = tokio::spawn({
             let (engine, request) = (Arc::clone(&self), Arc::clone(&request));
             async move {
-                match tokio::time::timeout(request.timeout, engine.fetch(&request)).await {
+                // The store has the same limit by default, and more to say about it.
+                let limit = request.timeout + GRACE;
+                match tokio::time::timeout(limit, engine.fetch(&request)).await {
                     Ok(result) => result,
-                    Err(_) => Err(timed_out(&request)),
+                    Err(_) => Err(engine.timed_out(&request)),
                 }
             }
         });
@@ -255,6 +262,24 @@ impl Engine {
         }
         Ok((distances, total))
     }
+
+    fn timed_out(&self, request: &fetch_slots::Request) -> Failure {
+        let url = self.store.as_ref().map(|store| store.url()).unwrap_or_default();
+        let mut prefixes = request.segments.iter();
+        let prefix = prefixes.next().map(|(index, segment)| format!("{index}/{segment}"));
+        Failure::new(FailureKind::Timeout, "timed out fetching vectors from storage")
+            .detail(format!(
+                "No answer from \"{url}\" within {} ms. Wanted were {} rows below \"{}\"{}.",
+                request.timeout.as_millis(),
+                request.rows.len(),
+                prefix.unwrap_or_default(),
+                match prefixes.len() {
+                    0 => String::new(),
+                    others => format!(" and {others} more segments"),
+                },
+            ))
+            .hint("Raise s3vector.fetch_timeout if storage is that slow.")
+    }
 }
 
 /// `store` behind Redis, or as it is when Redis is configured wrongly.
@@ -285,10 +310,4 @@ fn not_in_memory(failure: Failure) -> Failure {
         failure.hint
     );
     failure.detail(detail.trim()).hint(hint.trim())
-}
-
-fn timed_out(request: &fetch_slots::Request) -> Failure {
-    Failure::new(FailureKind::Timeout, "timed out fetching vectors from storage")
-        .detail(format!("No answer within {} ms.", request.timeout.as_millis()))
-        .hint("Raise s3vector.fetch_timeout if storage is that slow.")
 }

@@ -11,10 +11,11 @@
 //! and creates DSM segments. Tasks own everything that waits for storage; they see plain data and
 //! raw memory only, and fill the payload cache, which is made for that.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::storage::{RedisConfig, StorageConfig};
 use pgrx::bgworkers::{
@@ -35,6 +36,8 @@ const NAME: &str = "s3vector storage worker";
 const THREADS: usize = 2;
 /// How long the main thread sleeps when nobody wakes it.
 const NAP: Duration = Duration::from_secs(10);
+/// Failed fetches are logged no more often than this.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
 /// How soon the postmaster starts a worker that has ended.
 const RESTART: Duration = Duration::from_secs(1);
 
@@ -113,6 +116,7 @@ struct Worker {
     config: Config,
     outbox: Outbox,
     inbox: Receiver<Message>,
+    complaints: Complaints,
 }
 
 impl Worker {
@@ -123,7 +127,8 @@ impl Worker {
         let outbox = Outbox::new(sender, unsafe { pg_sys::MyLatch });
         let config = (settings::storage(), settings::redis());
         let engine = open(&runtime, &config, &outbox);
-        let worker = Self { runtime, engine, config, outbox, inbox };
+        let complaints = Complaints::default();
+        let worker = Self { runtime, engine, config, outbox, inbox, complaints };
         worker.work();
         Ok(worker)
     }
@@ -191,8 +196,30 @@ impl Worker {
                 if let Some(counters) = counters::get() {
                     counters.set_last_error(&text);
                 }
-                pgrx::log!("s3vector: {text}");
+                self.complaints.log(&text);
             }
+        }
+    }
+}
+
+/// The log lines about failed fetches: while storage is down every query would write one.
+#[derive(Default)]
+struct Complaints {
+    last: Cell<Option<Instant>>,
+    left_out: Cell<u64>,
+}
+
+impl Complaints {
+    /// Logs a failure, unless there was one a moment ago.
+    fn log(&self, text: &str) {
+        if self.last.get().is_some_and(|last| last.elapsed() < LOG_PAUSE) {
+            self.left_out.set(self.left_out.get() + 1);
+            return;
+        }
+        self.last.set(Some(Instant::now()));
+        match self.left_out.replace(0) {
+            0 => pgrx::log!("s3vector: {text}"),
+            others => pgrx::log!("s3vector: {text} (after {others} failures not logged)"),
         }
     }
 }

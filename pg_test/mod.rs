@@ -3,6 +3,7 @@
 
 mod build;
 mod errors;
+mod explain;
 mod maintenance;
 mod options;
 mod planner;

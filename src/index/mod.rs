@@ -5,7 +5,8 @@
 //!           ─▶ insert · vacuum ─▶ (asks for maintenance)
 //!   maintain ─▶ flush · merge (policy) ─▶ writer ─▶ assemble;  sweep ─▶ (objects)
 //!           ─▶ scan ─▶ candidates ─▶ rerank ─▶ fetch ─▶ (shared memory, storage worker; else heap)
-//!                └─▶ limit: how many rows the plan wants
+//!                ├─▶ limit: how many rows the plan wants
+//!                └─▶ explain: what a scan did, in EXPLAIN ANALYZE
 //! ```
 
 pub mod assemble;
@@ -17,6 +18,7 @@ pub mod collect;
 pub mod control;
 pub mod cost;
 mod equal;
+pub mod explain;
 pub mod fetch;
 pub mod flush;
 pub mod handler;
@@ -36,8 +38,9 @@ pub mod vacuum;
 pub mod vector;
 pub mod writer;
 
-/// Defines the storage parameters and hooks the executor. Called once, from `_PG_init`.
+/// Defines the storage parameters, hooks the executor and EXPLAIN. Called once, from `_PG_init`.
 pub fn register() {
     options::register();
     limit::register();
+    explain::register();
 }

@@ -121,6 +121,19 @@ pub unsafe fn is_ours(index: pg_sys::Relation) -> bool {
     }
 }
 
+/// What a scan has done since it began, over all its rescans; `None` when nobody has asked it for
+/// a row.
+///
+/// # Safety
+/// `scan` is a scan of one of our indexes that has not been ended.
+pub unsafe fn totals(scan: pg_sys::IndexScanDesc) -> Option<ScanStatistics> {
+    // SAFETY: by the contract; the reference is gone when this returns.
+    let state = unsafe { state(scan) };
+    let mut totals = state.before;
+    totals += state.statistics;
+    state.ever_started.then_some(totals)
+}
+
 /// # Safety
 /// `scan` was made by [`ambeginscan`], and the result is the only reference to its state.
 unsafe fn state<'a>(scan: pg_sys::IndexScanDesc) -> &'a mut Scan {
@@ -132,6 +145,8 @@ unsafe fn state<'a>(scan: pg_sys::IndexScanDesc) -> &'a mut Scan {
 #[derive(Default)]
 struct Scan {
     started: bool,
+    /// Whether anybody has asked it for a row, before the last rescan perhaps.
+    ever_started: bool,
     /// Rows the plan wants, if it says.
     wanted: Option<usize>,
     /// `None` for a NULL query or one without direction: any order will do.
@@ -153,7 +168,10 @@ struct Scan {
     /// Tids of the current row that are still to come, last one first.
     tids: Vec<u64>,
     distance: f64,
+    /// Since the last rescan.
     statistics: ScanStatistics,
+    /// What came before that.
+    before: ScanStatistics,
 }
 
 impl Scan {
@@ -180,7 +198,8 @@ impl Scan {
         let parameters = Meta::read(index).parameters;
         self.started = true;
         self.scan = NonNull::new(scan);
-        self.statistics = ScanStatistics::default();
+        self.ever_started = true;
+        self.before += std::mem::take(&mut self.statistics);
         let mode = settings::rerank();
         self.rerank.start(mode);
         self.fetcher.start();

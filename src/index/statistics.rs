@@ -1,6 +1,7 @@
-//! What a scan did: for `s3vector_last_scan()` and for the cumulative counters.
+//! What a scan did: for `s3vector_last_scan()`, EXPLAIN and the cumulative counters.
 
 use std::cell::Cell;
+use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ pub struct ScanStatistics {
     pub segments: u32,
     /// Rows the graph searches returned.
     pub candidates: u32,
-    /// Rows whose exact distance was looked up, in the cache or in storage.
+    /// Rows whose exact distance was looked up, in the cache, in storage or in the table.
     pub reranked: u32,
     /// Of those, rows found in the payload cache.
     pub cache_hits: u32,
@@ -40,6 +41,26 @@ pub struct ScanStatistics {
     pub search: Duration,
     /// Time spent waiting for storage.
     pub fetch: Duration,
+}
+
+impl AddAssign for ScanStatistics {
+    fn add_assign(&mut self, other: Self) {
+        self.segments += other.segments;
+        self.candidates += other.candidates;
+        self.reranked += other.reranked;
+        self.cache_hits += other.cache_hits;
+        self.heap_rows += other.heap_rows;
+        self.chunks_fetched += other.chunks_fetched;
+        self.redis_chunks += other.redis_chunks;
+        self.requests += other.requests;
+        self.hedges += other.hedges;
+        self.bytes += other.bytes;
+        self.waves += other.waves;
+        self.delta_rows += other.delta_rows;
+        self.dropped += other.dropped;
+        self.search += other.search;
+        self.fetch += other.fetch;
+    }
 }
 
 thread_local! {

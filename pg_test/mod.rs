@@ -7,6 +7,7 @@ mod explain;
 mod maintenance;
 mod options;
 mod planner;
+mod prewarm;
 mod scan;
 mod support;
 mod write;

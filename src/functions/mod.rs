@@ -1,7 +1,9 @@
-//! SQL-callable functions: what an index is, what a scan did, what memory holds, maintenance by hand.
+//! SQL-callable functions: what an index is, what a scan did, what memory holds, maintenance and
+//! prewarming by hand.
 
 mod index_info;
 mod maintenance;
 mod opened;
+mod prewarm;
 mod stats;
 mod storage_stats;

@@ -44,6 +44,11 @@ pub fn read<R>(
     get()?.read(key, offset, length, scratch, use_it)
 }
 
+/// Whether a chunk is cached. Does not count as a use of it.
+pub fn contains(key: &ChunkKey) -> bool {
+    get().is_some_and(|cache| cache.contains(key))
+}
+
 /// How full the cache is now.
 pub fn usage() -> Usage {
     get().map(|cache| cache.usage()).unwrap_or_default()

@@ -28,6 +28,7 @@ static PAYLOAD_FALLBACK: GucSetting<PayloadFallback> =
 static RERANK: GucSetting<Rerank> = GucSetting::<Rerank>::new(Rerank::Strict);
 static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(256 * 1024);
 static GRAPH_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
+static GRAPH_RELOAD: GucSetting<bool> = GucSetting::<bool>::new(true);
 static EF_SEARCH: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_EF_SEARCH);
 static FETCH_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static FETCH_CONCURRENCY: GucSetting<i32> = GucSetting::<i32>::new(32);
@@ -251,6 +252,14 @@ fn register_memory() {
         GucContext::Sighup,
         GucFlags::UNIT_KB,
     );
+    GucRegistry::define_bool_guc(
+        c"s3vector.graph_reload",
+        c"Loads graphs when the server starts that were in memory when it stopped.",
+        c"The most used ones first, as many as fit into s3vector.graph_memory.",
+        &GRAPH_RELOAD,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
 }
 
 fn register_search() {
@@ -425,6 +434,11 @@ pub fn cache_bytes() -> usize {
 /// `s3vector.graph_memory` in bytes.
 pub fn graph_memory() -> u64 {
     GRAPH_MEMORY.get() as u64 * 1024
+}
+
+/// `s3vector.graph_reload`.
+pub fn graph_reload() -> bool {
+    GRAPH_RELOAD.get()
 }
 
 /// `s3vector.fetch_concurrency`.

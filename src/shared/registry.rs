@@ -1,7 +1,8 @@
 //! The registry: which segments' graphs are in shared memory, and which are wanted.
 //!
 //! A slot goes `free → requested → loading → ready`, or to `failed`, from where the next request
-//! tries again. Backends request and wait; the storage worker loads. Slots change under one lock,
+//! tries again. Backends request and wait; the storage worker loads. After a restart of the server the
+//! worker requests what had been in memory before. Slots change under one lock,
 //! except that readers check a slot's generation without it: a generation never comes back, so a
 //! mapping made under it stays usable exactly as long as the number stands.
 
@@ -59,6 +60,8 @@ impl State {
 struct Slot {
     generation: AtomicU64,
     last_used: AtomicI64,
+    /// How often the graph has been used, fading.
+    uses: AtomicU64,
     condition: UnsafeCell<pg_sys::ConditionVariable>,
     guarded: UnsafeCell<Guarded>,
 }
@@ -97,6 +100,8 @@ pub struct Entry {
     pub state: State,
     /// Bytes of shared memory, when ready.
     pub bytes: u64,
+    /// How often it has been used; see [`fade`].
+    pub uses: u64,
     /// The memory, when ready.
     pub handle: pg_sys::dsm_handle,
 }
@@ -171,6 +176,7 @@ impl Access {
             segment_uuid: Uuid::from_bytes(guarded.segment_uuid),
             state: guarded.state,
             bytes: guarded.bytes,
+            uses: self.shared.slots[slot].uses.load(Ordering::Relaxed),
             handle: guarded.handle,
         }
     }
@@ -189,6 +195,7 @@ impl Access {
     /// Gives a slot another content: mappings made under the old generation become stale.
     fn renew(&mut self, slot: usize) {
         self.shared.slots[slot].generation.fetch_add(1, Ordering::AcqRel);
+        self.shared.slots[slot].uses.store(0, Ordering::Relaxed);
     }
 
     /// Frees a slot and, when it held a graph, the memory as soon as nobody maps it any more.
@@ -230,11 +237,26 @@ pub fn is_current(slot: usize, generation: u64) -> bool {
     shared().slots[slot].generation.load(Ordering::Acquire) == generation
 }
 
-/// Notes that a graph was used now: who is dropped first when memory is short.
+/// Notes that a graph was used now: who is dropped first when memory is short, and who is loaded
+/// first after a restart.
 pub fn touch(slot: usize) {
+    note_interest(slot);
+    shared().slots[slot].uses.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Notes that the running statement wants a graph.
+fn note_interest(slot: usize) {
     // SAFETY: reads a variable of this process.
     let now = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
     shared().slots[slot].last_used.store(now, Ordering::Relaxed);
+}
+
+/// Halves the uses of every graph, so that new ones count for more than old ones.
+pub fn fade() {
+    for slot in &shared().slots {
+        // Never fails: the closure always has a new value.
+        let _ = slot.uses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |uses| Some(uses / 2));
+    }
 }
 
 /// Every slot in use.
@@ -308,6 +330,7 @@ fn request(index_uuid: Uuid, segment_uuid: Uuid) -> (usize, Entry) {
         guarded.index_uuid = index_uuid.into_bytes();
         guarded.segment_uuid = segment_uuid.into_bytes();
         guarded.state = State::Requested;
+        note_interest(slot);
     }
     let entry = access.entry(slot);
     drop(access);
@@ -355,6 +378,26 @@ pub struct Request {
     pub index_uuid: Uuid,
     /// The segment.
     pub segment_uuid: Uuid,
+}
+
+/// Worker: requests a graph that had been used `uses` times before the restart, unless it is here or
+/// nothing is free. Until a query uses it, it is the first to be dropped, the less used the sooner.
+pub fn reload(index_uuid: Uuid, segment_uuid: Uuid, uses: u64) {
+    let mut access = Access::exclusive();
+    if let Some(slot) = access.find(segment_uuid) {
+        access.shared.slots[slot].uses.fetch_add(uses, Ordering::Relaxed);
+        return;
+    }
+    let Some(slot) = (0..SLOTS).find(|&slot| access.get(slot).state == State::Free) else { return };
+    access.renew(slot);
+    let guarded = access.get_mut(slot);
+    guarded.index_uuid = index_uuid.into_bytes();
+    guarded.segment_uuid = segment_uuid.into_bytes();
+    guarded.state = State::Requested;
+    let slot = &access.shared.slots[slot];
+    slot.uses.store(uses, Ordering::Relaxed);
+    // Any time at which a statement started is later than that.
+    slot.last_used.store(uses.min(1 << 32) as i64, Ordering::Relaxed);
 }
 
 /// Worker: takes over every request.
@@ -415,7 +458,6 @@ pub fn forget(segment_uuid: Uuid) {
 
 /// Worker: a graph is in memory, in a pinned segment.
 pub fn finish(request: &Request, handle: pg_sys::dsm_handle, bytes: u64) {
-    touch(request.slot);
     let mut access = Access::exclusive();
     let guarded = access.get_mut(request.slot);
     guarded.handle = handle;
@@ -430,6 +472,14 @@ pub fn fail(request: &Request, failure: &Failure) {
     let guarded = access.get_mut(request.slot);
     guarded.failure.set(failure);
     guarded.state = State::Failed;
+    access.wake_waiters(request.slot);
+}
+
+/// Worker: gives up a graph that it has requested itself. A query that waits for it meanwhile asks
+/// anew, and learns what is wrong.
+pub fn withdraw(request: &Request) {
+    let mut access = Access::exclusive();
+    access.release(request.slot);
     access.wake_waiters(request.slot);
 }
 

@@ -11,11 +11,10 @@
 //! and creates DSM segments. Tasks own everything that waits for storage; they see plain data and
 //! raw memory only, and fill the payload cache, which is made for that.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::storage::{RedisConfig, StorageConfig};
 use pgrx::bgworkers::{
@@ -25,7 +24,9 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use tokio::runtime::Runtime;
 
+use super::complaints::Complaints;
 use super::engine::{Engine, Memory, Message, Outbox};
+use super::reload::Reload;
 use super::scheduler::Scheduler;
 use crate::errors::{Failure, FailureKind};
 use crate::settings;
@@ -36,8 +37,6 @@ const NAME: &str = "s3vector storage worker";
 const THREADS: usize = 2;
 /// How long the main thread sleeps when nobody wakes it.
 const NAP: Duration = Duration::from_secs(10);
-/// Failed fetches are logged no more often than this.
-const LOG_PAUSE: Duration = Duration::from_secs(1);
 /// How soon the postmaster starts a worker that has ended.
 const RESTART: Duration = Duration::from_secs(1);
 
@@ -74,6 +73,7 @@ pub extern "C-unwind" fn s3vector_storage_worker(_argument: pg_sys::Datum) {
         worker.work();
         nap = scheduler.work().min(NAP);
     }
+    worker.reload.finish(&worker.runtime);
     // Tasks may still be waiting for storage: do not wait for them.
     worker.runtime.shutdown_background();
     // SAFETY: ends the process. A status other than 0 lets the postmaster start a new worker,
@@ -117,6 +117,7 @@ struct Worker {
     outbox: Outbox,
     inbox: Receiver<Message>,
     complaints: Complaints,
+    reload: Reload,
 }
 
 impl Worker {
@@ -127,8 +128,8 @@ impl Worker {
         let outbox = Outbox::new(sender, unsafe { pg_sys::MyLatch });
         let config = (settings::storage(), settings::redis());
         let engine = open(&runtime, &config, &outbox);
-        let complaints = Complaints::default();
-        let worker = Self { runtime, engine, config, outbox, inbox, complaints };
+        let (complaints, reload) = (Complaints::default(), Reload::new());
+        let mut worker = Self { runtime, engine, config, outbox, inbox, complaints, reload };
         worker.work();
         Ok(worker)
     }
@@ -143,7 +144,8 @@ impl Worker {
     }
 
     /// Does everything there is to do without waiting for storage.
-    fn work(&self) {
+    fn work(&mut self) {
+        self.reload.work(&self.runtime, &self.outbox);
         for request in registry::take_requests() {
             let (engine, outbox) = (Arc::clone(&self.engine), self.outbox.clone());
             self.runtime.spawn(async move { outbox.send(engine.measure(request).await) });
@@ -157,7 +159,7 @@ impl Worker {
         }
     }
 
-    fn handle(&self, message: Message) {
+    fn handle(&mut self, message: Message) {
         match message {
             Message::Measured { request, reader, bytes } => {
                 let room = registry::make_room(bytes as u64, settings::graph_memory());
@@ -169,7 +171,7 @@ impl Worker {
                             outbox.send(engine.load(request, reader, memory).await)
                         });
                     }
-                    Err(failure) => fail(&request, &failure),
+                    Err(failure) => self.fail(&request, &failure),
                 }
             }
             Message::Loaded { request, memory } => {
@@ -189,7 +191,7 @@ impl Worker {
                     // SAFETY: created by this process, mapped by nobody else: detaching frees it.
                     unsafe { pg_sys::dsm_detach(memory.segment()) };
                 }
-                fail(&request, &failure);
+                self.fail(&request, &failure);
             }
             Message::Log(text) => pgrx::log!("s3vector: {text}"),
             Message::Failed(text) => {
@@ -200,36 +202,22 @@ impl Worker {
             }
         }
     }
-}
 
-/// The log lines about failed fetches: while storage is down every query would write one.
-#[derive(Default)]
-struct Complaints {
-    last: Cell<Option<Instant>>,
-    left_out: Cell<u64>,
-}
-
-impl Complaints {
-    /// Logs a failure, unless there was one a moment ago.
-    fn log(&self, text: &str) {
-        if self.last.get().is_some_and(|last| last.elapsed() < LOG_PAUSE) {
-            self.left_out.set(self.left_out.get() + 1);
+    /// Tells who waits for a graph that it could not be loaded.
+    fn fail(&mut self, request: &registry::Request, failure: &Failure) {
+        if self.reload.refused(request, failure) {
             return;
         }
-        self.last.set(Some(Instant::now()));
-        match self.left_out.replace(0) {
-            0 => pgrx::log!("s3vector: {text}"),
-            others => pgrx::log!("s3vector: {text} (after {others} failures not logged)"),
+        if let Some(counters) = counters::get() {
+            counters.set_last_error(&failure.message);
         }
+        pgrx::log!(
+            "s3vector: could not load segment {}: {}",
+            request.segment_uuid,
+            failure.message
+        );
+        registry::fail(request, failure);
     }
-}
-
-fn fail(request: &registry::Request, failure: &Failure) {
-    if let Some(counters) = counters::get() {
-        counters.set_last_error(&failure.message);
-    }
-    pgrx::log!("s3vector: could not load segment {}: {}", request.segment_uuid, failure.message);
-    registry::fail(request, failure);
 }
 
 /// A DSM segment to load a graph into.

@@ -123,7 +123,6 @@ fn s3vector_cache() -> TableIterator<
 
 /// The storage worker. Behind the view `s3vector_stat_worker`.
 #[pg_extern(volatile, parallel_restricted)]
-#[expect(clippy::type_complexity, reason = "pgrx reads the columns from the type")]
 fn s3vector_worker() -> TableIterator<
     'static,
     (

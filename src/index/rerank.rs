@@ -465,7 +465,8 @@ mod tests {
             match rerank.next(10) {
                 Step::Emit(Settled { distance, .. }) => rows.push(distance),
                 Step::Fetch => {
-                    let there = |id: &RowId| (id.row % 2 == 0).then(|| truth[id.row as usize]);
+                    let there =
+                        |id: &RowId| id.row.is_multiple_of(2).then(|| truth[id.row as usize]);
                     let distances: Vec<Option<f64>> = rerank.wave().iter().map(there).collect();
                     rerank.settle(&distances);
                 }

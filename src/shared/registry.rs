@@ -106,6 +106,10 @@ pub struct Entry {
     pub handle: pg_sys::dsm_handle,
 }
 
+/// In place of the time at which a graph was last used, reloaded ones have the number of their uses,
+/// up to this; any time at which a statement started is later.
+const LATEST_RELOAD: i64 = 1 << 32;
+
 /// Bytes of shared memory needed.
 pub fn size() -> usize {
     size_of::<Shared>()
@@ -212,10 +216,19 @@ impl Access {
     }
 
     /// The ready slot used longest ago.
-    fn least_recently_used(&self) -> Option<usize> {
+    fn least_recently_used(&self, but: Option<usize>) -> Option<usize> {
         (0..SLOTS)
-            .filter(|&slot| self.get(slot).state == State::Ready)
+            .filter(|&slot| self.get(slot).state == State::Ready && Some(slot) != but)
             .min_by_key(|&slot| self.shared.slots[slot].last_used.load(Ordering::Relaxed))
+    }
+
+    /// Drops the graphs used longest ago, never that of slot `but`, until all take at most `bytes`.
+    fn shrink(&mut self, bytes: u64, but: Option<usize>) {
+        while self.entries().map(|entry| entry.bytes).sum::<u64>() > bytes
+            && let Some(slot) = self.least_recently_used(but)
+        {
+            self.release(slot);
+        }
     }
 
     fn wake_waiters(&self, slot: usize) {
@@ -311,6 +324,8 @@ fn request(index_uuid: Uuid, segment_uuid: Uuid) -> (usize, Entry) {
     if let Some(slot) = access.find(segment_uuid) {
         let entry = access.entry(slot);
         if entry.state != State::Failed {
+            // It may be a reload that nobody had asked for so far.
+            note_interest(slot);
             return (slot, entry);
         }
     }
@@ -346,7 +361,7 @@ fn unused_slot(access: &mut Access) -> usize {
         |access: &Access, state| (0..SLOTS).find(|&slot| access.get(slot).state == state);
     let slot = by_state(access, State::Free)
         .or_else(|| by_state(access, State::Failed))
-        .or_else(|| access.least_recently_used());
+        .or_else(|| access.least_recently_used(None));
     match slot {
         Some(slot) => {
             access.release(slot);
@@ -396,8 +411,7 @@ pub fn reload(index_uuid: Uuid, segment_uuid: Uuid, uses: u64) {
     guarded.state = State::Requested;
     let slot = &access.shared.slots[slot];
     slot.uses.store(uses, Ordering::Relaxed);
-    // Any time at which a statement started is later than that.
-    slot.last_used.store(uses.min(1 << 32) as i64, Ordering::Relaxed);
+    slot.last_used.store(uses.min(LATEST_RELOAD as u64) as i64, Ordering::Relaxed);
 }
 
 /// Worker: takes over every request.
@@ -432,18 +446,9 @@ pub fn make_room(bytes: u64, budget: u64) -> Result<(), Failure> {
             "Increase s3vector.graph_memory, or create the index with fewer bits or a smaller m.",
         ));
     }
-    let mut access = Access::exclusive();
-    loop {
-        let used: u64 = access.entries().map(|entry| entry.bytes).sum();
-        if used + bytes <= budget {
-            return Ok(());
-        }
-        match access.least_recently_used() {
-            Some(slot) => access.release(slot),
-            // What is left is being loaded: let it finish and be evicted by the next one.
-            None => return Ok(()),
-        }
-    }
+    // What is being loaded at the same time counts when it has finished.
+    Access::exclusive().shrink(budget - bytes, None);
+    Ok(())
 }
 
 /// Drops a segment's graph, if it is in memory: nothing names the segment any more. Scans under way
@@ -456,13 +461,17 @@ pub fn forget(segment_uuid: Uuid) {
     }
 }
 
-/// Worker: a graph is in memory, in a pinned segment.
-pub fn finish(request: &Request, handle: pg_sys::dsm_handle, bytes: u64) {
+/// Worker: a graph is in memory, in a pinned segment. Drops others when they do not all fit into
+/// `budget`: another one may have been loaded meanwhile.
+pub fn finish(request: &Request, handle: pg_sys::dsm_handle, bytes: u64, budget: u64) {
     let mut access = Access::exclusive();
     let guarded = access.get_mut(request.slot);
     guarded.handle = handle;
     guarded.bytes = bytes;
     guarded.state = State::Ready;
+    // What somebody waits for stays, a reload gives way.
+    let last_used = access.shared.slots[request.slot].last_used.load(Ordering::Relaxed);
+    access.shrink(budget, (last_used > LATEST_RELOAD).then_some(request.slot));
     access.wake_waiters(request.slot);
 }
 

@@ -184,7 +184,7 @@ impl Worker {
                     pg_sys::dsm_detach(memory.segment());
                     handle
                 };
-                registry::finish(&request, handle, bytes);
+                registry::finish(&request, handle, bytes, settings::graph_memory());
             }
             Message::NotLoaded { request, memory, failure } => {
                 if let Some(memory) = memory {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures::future::try_join;
+use futures::future::join;
 use futures::stream::{self, StreamExt};
 
 use crate::arrays::{self, ArraySpec, CHECKSUM_BYTES};
@@ -47,7 +47,9 @@ impl Reader {
             )));
         }
         resident::clear(region);
-        try_join(self.fill(region), self.read_indexes()).await?;
+        // Indexes that cannot be read now are wanted again, and complained of, with the first vectors.
+        let (filled, _) = join(self.fill(region), self.read_indexes()).await;
+        filled?;
         resident::seal(region, attributes);
         let outcome = ResidentView::new(region).and_then(|view| self.check(&view));
         if outcome.is_err() {

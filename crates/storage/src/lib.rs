@@ -52,7 +52,9 @@ pub use metrics::{
     LATENCY_CLASSES, Metrics, OperationMetrics, Snapshot, latency_bound, latency_class,
 };
 pub use open::open;
-pub use pieces::{Batch, COALESCE_GAP, Cost, MAX_RANGE, Piece, Run, coalesce};
+pub use pieces::{
+    Batch, COALESCE_GAP, Cost, MAX_RANGE, Piece, Run, WAVE_BYTES, WAVE_REQUESTS, coalesce,
+};
 pub use runtime::{runtime, with_signals_blocked};
 pub use s3::S3Store;
 pub use store::{ObjectMeta, Operation, Result, Store};

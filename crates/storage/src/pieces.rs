@@ -16,6 +16,13 @@ pub const COALESCE_GAP: u64 = 256 << 10;
 /// it two requests side by side are faster than one.
 pub const MAX_RANGE: u64 = 4 << 20;
 
+/// A wave of more requests than this is thinned out by reading over larger gaps…
+pub const WAVE_REQUESTS: usize = 8;
+
+/// … as long as it brings no more bytes than this: a request costs money and work on both sides,
+/// bytes in this number hardly anything.
+pub const WAVE_BYTES: u64 = 1 << 20;
+
 /// Requests of one operation under way at once, where a store does not say.
 pub(crate) const CONCURRENCY: usize = 16;
 
@@ -90,7 +97,36 @@ pub fn coalesce(pieces: &[Range<u64>], gap: u64, longest: u64) -> Vec<Run> {
     runs
 }
 
-/// Reads pieces with as few requests as [`coalesce`] needs, at most `concurrency` at once. `read`
+/// One request: bytes of an object, and which of the pieces asked for lie there.
+#[derive(Clone, Debug)]
+struct Request {
+    key: Arc<str>,
+    range: Range<u64>,
+    pieces: Vec<usize>,
+}
+
+/// Joins requests, the nearest ones of an object first, while there are more than [`WAVE_REQUESTS`]
+/// and all of them bring at most [`WAVE_BYTES`].
+fn thin_out(requests: &mut Vec<Request>) {
+    let mut bytes: u64 = requests.iter().map(|one| one.range.end - one.range.start).sum();
+    while requests.len() > WAVE_REQUESTS && bytes < WAVE_BYTES {
+        let gap = |pair: &[Request]| pair[1].range.start.saturating_sub(pair[0].range.end);
+        let neighbours = requests.windows(2).enumerate().filter(|(_, pair)| {
+            pair[0].key == pair[1].key && pair[1].range.end - pair[0].range.start <= MAX_RANGE
+        });
+        let nearest = neighbours.min_by_key(|(_, pair)| gap(pair));
+        let Some((at, more)) = nearest.map(|(at, pair)| (at, gap(pair))) else { return };
+        if bytes + more > WAVE_BYTES {
+            return;
+        }
+        bytes += more;
+        let joined = requests.remove(at + 1);
+        requests[at].range.end = joined.range.end.max(requests[at].range.end);
+        requests[at].pieces.extend(joined.pieces);
+    }
+}
+
+/// Reads pieces with as few requests as [`coalesce`] and [`thin_out`] need, at most `concurrency` at once. `read`
 /// gets the bytes of a range and says with how many requests; more than one means hedging.
 pub(crate) async fn read_together<F>(
     pieces: &[Piece],
@@ -105,20 +141,20 @@ where
         let (a, b) = (&pieces[a], &pieces[b]);
         (&a.key, a.range.start, a.range.end).cmp(&(&b.key, b.range.start, b.range.end))
     });
-    // For each request: the object, the bytes, and the pieces inside.
-    let mut requests: Vec<(Arc<str>, Range<u64>, Vec<usize>)> = Vec::new();
+    let mut requests: Vec<Request> = Vec::new();
     for group in order.chunk_by(|&a, &b| pieces[a].key == pieces[b].key) {
         let ranges: Vec<_> = group.iter().map(|&piece| pieces[piece].range.clone()).collect();
         for run in coalesce(&ranges, COALESCE_GAP, MAX_RANGE) {
-            let inside = group[run.pieces].to_vec();
-            requests.push((Arc::clone(&pieces[group[0]].key), run.bytes, inside));
+            let key = Arc::clone(&pieces[group[0]].key);
+            requests.push(Request { key, range: run.bytes, pieces: group[run.pieces].to_vec() });
         }
     }
+    thin_out(&mut requests);
     let mut batch = Batch { pieces: vec![Bytes::new(); pieces.len()], cost: Cost::default() };
     let mut reads = stream::iter(requests)
-        .map(|(key, range, inside)| {
+        .map(|Request { key, range, pieces }| {
             let reading = read(key, range.clone());
-            async move { reading.await.map(|answer| (range, inside, answer)) }
+            async move { reading.await.map(|answer| (range, pieces, answer)) }
         })
         .buffer_unordered(concurrency.max(1));
     while let Some((range, inside, (body, requests))) = reads.try_next().await? {
@@ -176,7 +212,65 @@ mod tests {
         })
     }
 
+    fn requests(key: &str, ranges: &[Range<u64>]) -> Vec<Request> {
+        let request = |(piece, range): (usize, &Range<u64>)| Request {
+            key: key.into(),
+            range: range.clone(),
+            pieces: vec![piece],
+        };
+        ranges.iter().enumerate().map(request).collect()
+    }
+
+    #[test]
+    fn many_requests_become_few_where_that_costs_few_bytes() {
+        const K: u64 = 1 << 10;
+        // Twelve of 24 KiB, 300 KiB apart but for three that are nearer.
+        let mut at = 0;
+        let ranges: Vec<Range<u64>> = (0..12)
+            .map(|number| {
+                at += if [3, 6, 9].contains(&number) { 260 * K } else { 300 * K };
+                at..at + 24 * K
+            })
+            .collect();
+        let mut wave = requests("a", &ranges);
+        thin_out(&mut wave);
+        // 288 KiB of pieces leave room for two gaps of 236 KiB and no more below a mebibyte.
+        let bytes: u64 = wave.iter().map(|one| one.range.end - one.range.start).sum();
+        assert!(wave.len() < 12 && bytes <= WAVE_BYTES, "{} requests, {bytes} bytes", wave.len());
+        let joined: Vec<_> = wave.iter().filter(|one| one.pieces.len() > 1).collect();
+        assert!(joined.iter().all(|one| one.pieces.len() == 2 && one.pieces[1] % 3 == 0));
+        // Few requests are left as they are, and those of different objects apart.
+        let mut few = requests("a", &ranges[..8]);
+        thin_out(&mut few);
+        assert_eq!(few.len(), 8);
+        let mut apart: Vec<Request> =
+            (0..12).flat_map(|key| requests(&key.to_string(), &ranges[..1])).collect();
+        thin_out(&mut apart);
+        assert_eq!(apart.len(), 12);
+    }
+
     proptest! {
+        #[test]
+        fn thinning_out_keeps_every_piece_and_the_limit(
+            pieces in pieces(), scale in 1u64..8000,
+        ) {
+            let scaled: Vec<_> =
+                pieces.iter().map(|piece| piece.start * scale..piece.end * scale).collect();
+            let before: u64 = scaled.iter().map(|piece| piece.end - piece.start).sum();
+            let mut wave = requests("a", &scaled);
+            thin_out(&mut wave);
+            let after: u64 = wave.iter().map(|one| one.range.end - one.range.start).sum();
+            prop_assert!(after <= before.max(WAVE_BYTES));
+            let inside: Vec<usize> = wave.iter().flat_map(|one| one.pieces.clone()).collect();
+            prop_assert_eq!(inside, (0..scaled.len()).collect::<Vec<_>>());
+            for one in &wave {
+                for &piece in &one.pieces {
+                    prop_assert!(one.range.start <= scaled[piece].start);
+                    prop_assert!(scaled[piece].end <= one.range.end);
+                }
+            }
+        }
+
         #[test]
         fn runs_cover_every_piece_once_and_nothing_needless(
             pieces in pieces(), gap in 0u64..400, longest in 1u64..3000,

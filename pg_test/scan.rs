@@ -189,6 +189,27 @@ mod tests {
     }
 
     #[pg_test]
+    fn relaxed_rows_of_a_half_precision_payload_compete_fairly_with_new_ones() {
+        create(&Table { dimensions: 24, rows: 1500 });
+        run("CREATE INDEX ix ON items USING s3vector (embedding) WITH (payload = 'float16')");
+        // Rows of which only lower bounds were known would come before these.
+        insert(&Table { dimensions: 24, rows: 500 }, 50_000);
+        use_index(true);
+        let mut right = 0;
+        for id in 1..=20 {
+            let sql = format!(
+                "SELECT id FROM items ORDER BY embedding <-> (SELECT embedding FROM items \
+                 WHERE id = {id}) LIMIT 10"
+            );
+            run("SET LOCAL s3vector.rerank = strict");
+            let exact = ids(&sql);
+            run("SET LOCAL s3vector.rerank = relaxed");
+            right += ids(&sql).iter().filter(|id| exact.contains(id)).count();
+        }
+        assert!(right >= 198, "{right} of 200 rows");
+    }
+
+    #[pg_test]
     fn every_row_comes_once_whatever_the_rerank() {
         create(&Table { dimensions: 24, rows: 1500 });
         run("CREATE INDEX ix ON items USING s3vector (embedding) WITH (payload = 'float16')");

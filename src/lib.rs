@@ -27,6 +27,7 @@ mod functions;
 mod index;
 mod objects;
 mod pages;
+mod secrets;
 mod settings;
 mod shared;
 mod threads;
@@ -44,6 +45,7 @@ pub extern "C-unwind" fn _PG_init() {
     #[cfg(feature = "fault_points")]
     faults::register();
     settings::register();
+    secrets::register();
     index::register();
     if settings::preloading() {
         shared::register();

@@ -201,8 +201,9 @@ fn register_redis() {
 /// The URL without what may be a password.
 unsafe extern "C-unwind" fn show_redis_url() -> *const std::ffi::c_char {
     static mut SHOWN: [u8; 256] = [0; 256];
-    let url = text(&REDIS_URL).unwrap_or_default();
-    let shown = without_credentials(&url);
+    // What cannot be read as a URL may hold a password anywhere.
+    let shown = redis().map_or(Ok(String::new()), |redis| redis.address());
+    let shown = shown.unwrap_or_else(|_| "********".to_owned());
     let length = shown.floor_char_boundary(255.min(shown.len()));
     let buffer = &raw mut SHOWN;
     // SAFETY: settings are shown on the main thread only, one at a time; the last byte stays 0.
@@ -210,22 +211,6 @@ unsafe extern "C-unwind" fn show_redis_url() -> *const std::ffi::c_char {
         (&mut *buffer)[..length].copy_from_slice(&shown.as_bytes()[..length]);
         (&mut *buffer)[length] = 0;
         buffer.cast()
-    }
-}
-
-/// `url`, or several with commas between them, with the part before an `@` masked.
-fn without_credentials(url: &str) -> String {
-    let masked = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://********@{host}"),
-        (None, Some((_, host))) => format!("********@{host}"),
-        _ => url.to_owned(),
-    };
-    // A password may hold commas: if it does, all up to the last host is masked.
-    let parts: Vec<&str> = url.split(',').collect();
-    if parts.iter().all(|part| part.trim_start().contains("://")) {
-        parts.into_iter().map(masked).collect::<Vec<_>>().join(",")
-    } else {
-        masked(url)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::pages::manifest::SegmentEntry;
 use crate::pages::meta::{Parameters, relation_name};
 use crate::pages::{consistent, manifest};
 use crate::settings;
-use crate::shared::fetch_slots::{self, MAX_ROWS, RowRef};
+use crate::shared::fetch_slots::{self, MAX_ROWS, RowRef, Wanted};
 use crate::shared::payload_cache::{self, ChunkKey};
 use crate::shared::{self, registry};
 
@@ -114,7 +114,7 @@ fn fill_cache(parameters: &Parameters, segments: &[SegmentEntry]) -> Warmed {
     let at_once = (REQUEST_BYTES / chunk_bytes).clamp(1, MAX_ROWS);
     let usage = payload_cache::usage();
     let takes = chunk_bytes.next_multiple_of(cache::FRAME);
-    let mut room = usage.capacity.saturating_sub(usage.used) as usize / takes;
+    let mut room = usage.capacity.saturating_sub(usage.taken) as usize / takes;
     let mut fetched = Warmed::default();
     for segment in segments {
         let chunks = 0..segment.rows.div_ceil(parameters.chunk_rows as u64) as u32;
@@ -144,14 +144,14 @@ fn is_cached(segment: &SegmentEntry, chunk: u32) -> bool {
 fn fetch(parameters: &Parameters, segment: &SegmentEntry, chunks: &[u32]) {
     let first_row = |&chunk: &u32| RowRef { segment: 0, row: chunk * parameters.chunk_rows as u32 };
     let rows: Vec<RowRef> = chunks.iter().map(first_row).collect();
-    let outcome = fetch_slots::fetch(
-        Metric::L2,
-        &vec![0.0; parameters.dimensions],
-        &[(segment.index_uuid, segment.segment_uuid)],
-        &rows,
-        settings::fetch_timeout(),
-        &mut Vec::new(),
-    );
+    let wanted = Wanted {
+        metric: Metric::L2,
+        query: &vec![0.0; parameters.dimensions],
+        segments: &[(segment.index_uuid, segment.segment_uuid)],
+        rows: &rows,
+        lower_bounds: false,
+    };
+    let outcome = fetch_slots::fetch(&wanted, settings::fetch_timeout(), &mut Vec::new());
     if let Err(failure) = outcome {
         failure.raise();
     }

@@ -2,7 +2,7 @@
 //! storage worker in one request, and from the table when storage does not answer.
 
 use std::cell::Cell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use distance::{ExactQuery, Payload};
 use pgrx::pg_sys;
@@ -20,9 +20,26 @@ use crate::settings::{self, PayloadFallback};
 use crate::shared::fetch_slots::{self, MAX_ROWS, MAX_SEGMENTS, RowRef};
 use crate::shared::payload_cache::{self, ChunkKey};
 
+/// How long a statement does not ask storage again after it has failed.
+const PAUSE: Duration = Duration::from_secs(10);
+
 thread_local! {
     /// Start of the statement that was last warned in.
     static WARNED: Cell<pg_sys::TimestampTz> = const { Cell::new(0) };
+    /// Start of the statement that storage has last failed in, and when it did.
+    static FAILED: Cell<Option<(pg_sys::TimestampTz, Instant)>> = const { Cell::new(None) };
+}
+
+/// When the running statement started.
+fn statement() -> pg_sys::TimestampTz {
+    // SAFETY: reads a variable of this process.
+    unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
+}
+
+/// Whether storage has failed a moment ago in this statement, perhaps in another scan or before a
+/// rescan.
+fn has_failed() -> bool {
+    FAILED.get().is_some_and(|(start, when)| start == statement() && when.elapsed() < PAUSE)
 }
 
 /// What a fetch needs to know of its scan.
@@ -44,16 +61,9 @@ pub struct Fetcher {
     missing: Vec<usize>,
     row_bytes: Vec<u8>,
     answer: Vec<f64>,
-    /// Storage has failed during this scan: it is not asked again.
-    failed: bool,
 }
 
 impl Fetcher {
-    /// Prepares for another scan.
-    pub fn start(&mut self) {
-        self.failed = false;
-    }
-
     /// The distances of `wave` to the query, in the wave's order; `None` for a row that the scan's
     /// snapshot does not see. Raises an error when storage does not deliver and no fallback is
     /// wanted.
@@ -68,7 +78,7 @@ impl Fetcher {
         self.missing.clear();
         for (number, id) in wave.iter().enumerate() {
             let segment = &wanted.segments[id.segment as usize];
-            let found = cached(wanted.query, segment, id.row, &mut self.row_bytes);
+            let found = cached(wanted, segment, id.row, &mut self.row_bytes);
             if found.is_none() {
                 self.missing.push(number);
             }
@@ -93,17 +103,18 @@ impl Fetcher {
     ) {
         let missing = std::mem::take(&mut self.missing);
         let mut rest = missing.as_slice();
-        while !rest.is_empty() && !self.failed {
+        let heap = settings::payload_fallback() == PayloadFallback::Heap;
+        while !rest.is_empty() && !(heap && has_failed()) {
             let (names, rows) = request_of(wanted.segments, wave, rest);
             let (now, later) = rest.split_at(rows.len());
-            let outcome = fetch_slots::fetch(
-                wanted.query.metric(),
-                wanted.query.vector(),
-                &names,
-                &rows,
-                settings::fetch_timeout(),
-                &mut self.answer,
-            );
+            let request = fetch_slots::Wanted {
+                metric: wanted.query.metric(),
+                query: wanted.query.vector(),
+                segments: &names,
+                rows: &rows,
+                lower_bounds: wanted.recheck,
+            };
+            let outcome = fetch_slots::fetch(&request, settings::fetch_timeout(), &mut self.answer);
             match outcome {
                 Ok(fetched) => {
                     for (&number, &distance) in now.iter().zip(&self.answer) {
@@ -112,8 +123,8 @@ impl Fetcher {
                     statistics.count_wave(&fetched);
                     rest = later;
                 }
-                Err(failure) if settings::payload_fallback() == PayloadFallback::Heap => {
-                    self.failed = true;
+                Err(failure) if heap => {
+                    FAILED.set(Some((statement(), Instant::now())));
                     warn(&failure);
                 }
                 Err(failure) => failure.raise(),
@@ -161,8 +172,7 @@ fn lower_bound(query: &ExactQuery, vector: &[f32]) -> f64 {
 
 /// Tells, once a statement, that the table was read in place of storage.
 fn warn(failure: &Failure) {
-    // SAFETY: reads a variable of this process.
-    let statement = unsafe { pg_sys::GetCurrentStatementStartTimestamp() };
+    let statement = statement();
     if WARNED.replace(statement) == statement {
         return;
     }
@@ -210,14 +220,15 @@ fn request_of(
 }
 
 /// The distance of a row whose chunk is in the payload cache.
-fn cached(query: &ExactQuery, segment: &Segment, row: u32, scratch: &mut Vec<u8>) -> Option<f64> {
+fn cached(wanted: &Wanted<'_>, segment: &Segment, row: u32, scratch: &mut Vec<u8>) -> Option<f64> {
     let view: &ResidentView<'_> = segment.view();
     let chunk_rows = view.chunk_rows() as u32;
     let row_bytes = view.dimensions() * view.payload().element_bytes();
     let (_, segment_uuid) = segment.name();
     let key = ChunkKey { segment: segment_uuid, chunk: row / chunk_rows };
     let offset = (row % chunk_rows) as usize * row_bytes;
-    payload_cache::read(&key, offset, row_bytes, scratch, |bytes| {
-        query.order_value(view.payload(), bytes)
+    payload_cache::read(&key, offset, row_bytes, scratch, |bytes| match wanted.recheck {
+        true => wanted.query.order_value(view.payload(), bytes),
+        false => wanted.query.distance_bytes(view.payload(), bytes),
     })
 }

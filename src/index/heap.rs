@@ -31,13 +31,16 @@ impl HeapVectors {
                 return None;
             }
             let estate = pg_sys::CreateExecutorState();
-            Some(Self {
-                snapshot,
-                fetch: pg_sys::table_index_fetch_begin(heap),
-                slot: pg_sys::table_slot_create(heap, std::ptr::null_mut()),
-                info: pg_sys::BuildIndexInfo((*scan).indexRelation),
-                estate,
-                context: pg_sys::MakePerTupleExprContext(estate),
+            // All of it goes with the state: a nested loop may come here many times.
+            PgMemoryContexts::For((*estate).es_query_cxt).switch_to(|_| {
+                Some(Self {
+                    snapshot,
+                    fetch: pg_sys::table_index_fetch_begin(heap),
+                    slot: pg_sys::table_slot_create(heap, std::ptr::null_mut()),
+                    info: pg_sys::BuildIndexInfo((*scan).indexRelation),
+                    estate,
+                    context: pg_sys::MakePerTupleExprContext(estate),
+                })
             })
         }
     }

@@ -202,7 +202,6 @@ impl Scan {
         self.before += std::mem::take(&mut self.statistics);
         let mode = settings::rerank();
         self.rerank.start(mode);
-        self.fetcher.start();
         self.wave_rows = settings::wave_rows();
         // SAFETY: the argument is a non-null value of type vector.
         self.query = argument.and_then(|datum| unsafe {

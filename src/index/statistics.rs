@@ -45,19 +45,19 @@ pub struct ScanStatistics {
 
 impl AddAssign for ScanStatistics {
     fn add_assign(&mut self, other: Self) {
-        self.segments += other.segments;
-        self.candidates += other.candidates;
-        self.reranked += other.reranked;
-        self.cache_hits += other.cache_hits;
-        self.heap_rows += other.heap_rows;
-        self.chunks_fetched += other.chunks_fetched;
-        self.redis_chunks += other.redis_chunks;
-        self.requests += other.requests;
-        self.hedges += other.hedges;
-        self.bytes += other.bytes;
-        self.waves += other.waves;
-        self.delta_rows += other.delta_rows;
-        self.dropped += other.dropped;
+        self.segments = self.segments.saturating_add(other.segments);
+        self.candidates = self.candidates.saturating_add(other.candidates);
+        self.reranked = self.reranked.saturating_add(other.reranked);
+        self.cache_hits = self.cache_hits.saturating_add(other.cache_hits);
+        self.heap_rows = self.heap_rows.saturating_add(other.heap_rows);
+        self.chunks_fetched = self.chunks_fetched.saturating_add(other.chunks_fetched);
+        self.redis_chunks = self.redis_chunks.saturating_add(other.redis_chunks);
+        self.requests = self.requests.saturating_add(other.requests);
+        self.hedges = self.hedges.saturating_add(other.hedges);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.waves = self.waves.saturating_add(other.waves);
+        self.delta_rows = self.delta_rows.saturating_add(other.delta_rows);
+        self.dropped = self.dropped.saturating_add(other.dropped);
         self.search += other.search;
         self.fetch += other.fetch;
     }

@@ -72,6 +72,7 @@ struct StoredRequest {
     dimensions: u32,
     segments: u32,
     rows: u32,
+    lower_bounds: u32,
     timeout_ms: u64,
     segment: [[u8; 32]; MAX_SEGMENTS],
     row: [RowRef; MAX_ROWS],
@@ -96,6 +97,21 @@ pub struct RowRef {
     pub row: u32,
 }
 
+/// What a backend asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// How to measure.
+    pub metric: Metric,
+    /// The query as the user gave it.
+    pub query: &'a [f32],
+    /// Folder of the index and segment, for each segment named: at most [`MAX_SEGMENTS`].
+    pub segments: &'a [(Uuid, Uuid)],
+    /// Rows: at most [`MAX_ROWS`].
+    pub rows: &'a [RowRef],
+    /// Of rows whose payload was rounded, lower bounds of the distances are wanted.
+    pub lower_bounds: bool,
+}
+
 /// A request as the worker takes it: a copy, independent of shared memory.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -111,6 +127,8 @@ pub struct Request {
     pub segments: Vec<(Uuid, Uuid)>,
     /// Rows wanted.
     pub rows: Vec<RowRef>,
+    /// Of rows whose payload was rounded, lower bounds of the distances are wanted.
+    pub lower_bounds: bool,
     /// How long the backend will wait.
     pub timeout: Duration,
 }
@@ -181,14 +199,12 @@ unsafe fn at(number: usize) -> Slot {
 /// # Errors
 /// The worker's, or one of its own when the worker does not answer in time.
 pub fn fetch(
-    metric: Metric,
-    query: &[f32],
-    segments: &[(Uuid, Uuid)],
-    rows: &[RowRef],
+    wanted: &Wanted<'_>,
     timeout: Duration,
     distances: &mut Vec<f64>,
 ) -> Result<Fetched, Failure> {
-    assert!(rows.len() <= MAX_ROWS && segments.len() <= MAX_SEGMENTS, "fetch too large");
+    let fits = wanted.rows.len() <= MAX_ROWS && wanted.segments.len() <= MAX_SEGMENTS;
+    assert!(fits, "fetch too large");
     // SAFETY: set for every backend; the latch is this process's own.
     let (own, latch) = unsafe { (pg_sys::MyProcNumber as usize, pg_sys::MyLatch) };
     let slot = slot(own);
@@ -199,7 +215,7 @@ pub fn fetch(
         let number = begin(slot);
         // SAFETY: the phase is idle: neither the worker nor a thread of it looks at the slot.
         unsafe {
-            (*slot.body.request.get()).fill(metric, query, segments, rows, timeout);
+            (*slot.body.request.get()).fill(wanted, timeout);
         }
         let abandon = Abandon { slot, number };
         slot.state.store(word(number, Phase::Requested), Ordering::Release);
@@ -213,7 +229,7 @@ pub fn fetch(
                 return Err(answer.failure.get());
             }
             distances.clear();
-            distances.extend_from_slice(&answer.distance[..rows.len()]);
+            distances.extend_from_slice(&answer.distance[..wanted.rows.len()]);
             let fetched = answer.fetched;
             drop(abandon);
             return Ok(fetched);
@@ -305,18 +321,13 @@ impl Drop for Abandon {
 }
 
 impl StoredRequest {
-    fn fill(
-        &mut self,
-        metric: Metric,
-        query: &[f32],
-        segments: &[(Uuid, Uuid)],
-        rows: &[RowRef],
-        timeout: Duration,
-    ) {
+    fn fill(&mut self, wanted: &Wanted<'_>, timeout: Duration) {
+        let Wanted { metric, query, segments, rows, lower_bounds } = *wanted;
         self.metric = metric as u32;
         self.dimensions = query.len() as u32;
         self.segments = segments.len() as u32;
         self.rows = rows.len() as u32;
+        self.lower_bounds = lower_bounds.into();
         self.timeout_ms = timeout.as_millis() as u64;
         for (stored, (index, segment)) in self.segment.iter_mut().zip(segments) {
             stored[..16].copy_from_slice(index.as_bytes());
@@ -338,7 +349,23 @@ impl StoredRequest {
                 .map(|both| (uuid(&both[..16]), uuid(&both[16..])))
                 .collect(),
             rows: self.row[..(self.rows as usize).min(MAX_ROWS)].to_vec(),
+            lower_bounds: self.lower_bounds != 0,
             timeout: Duration::from_millis(self.timeout_ms),
+        }
+    }
+}
+
+/// Worker: after a restart, frees the slots that a thread of the last worker was at when it ended.
+/// Backends notice the restart and ask again.
+pub fn restart() {
+    for number in 0..count() {
+        let slot = slot(number);
+        let state = slot.state.load(Ordering::Acquire);
+        let request = state >> PHASE_BITS;
+        if [Phase::Serving, Phase::Writing].map(|phase| word(request, phase)).contains(&state) {
+            let idle = word(request, Phase::Idle);
+            // Else the backend has given it up at this moment.
+            let _ = slot.state.compare_exchange(state, idle, Ordering::AcqRel, Ordering::Acquire);
         }
     }
 }

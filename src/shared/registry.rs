@@ -222,9 +222,19 @@ impl Access {
             .min_by_key(|&slot| self.shared.slots[slot].last_used.load(Ordering::Relaxed))
     }
 
+    /// Bytes of all graphs in memory.
+    fn used(&self) -> u64 {
+        self.entries().map(|entry| entry.bytes).sum()
+    }
+
+    /// Whether a statement has asked for the graph since it was requested to be loaded again.
+    fn is_wanted(&self, slot: usize) -> bool {
+        self.shared.slots[slot].last_used.load(Ordering::Relaxed) > LATEST_RELOAD
+    }
+
     /// Drops the graphs used longest ago, never that of slot `but`, until all take at most `bytes`.
     fn shrink(&mut self, bytes: u64, but: Option<usize>) {
-        while self.entries().map(|entry| entry.bytes).sum::<u64>() > bytes
+        while self.used() > bytes
             && let Some(slot) = self.least_recently_used(but)
         {
             self.release(slot);
@@ -433,8 +443,9 @@ pub fn take_requests() -> Vec<Request> {
     found.into_iter().map(request).collect()
 }
 
-/// Worker: drops the least recently used graphs until `bytes` more fit into `budget`.
-pub fn make_room(bytes: u64, budget: u64) -> Result<(), Failure> {
+/// Worker: drops the least recently used graphs until `bytes` more fit into `budget`. For a graph that
+/// nobody has asked for nothing is dropped.
+pub fn make_room(request: &Request, bytes: u64, budget: u64) -> Result<(), Failure> {
     if bytes > budget {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         return Err(Failure::new(
@@ -447,7 +458,13 @@ pub fn make_room(bytes: u64, budget: u64) -> Result<(), Failure> {
         ));
     }
     // What is being loaded at the same time counts when it has finished.
-    Access::exclusive().shrink(budget - bytes, None);
+    let mut access = Access::exclusive();
+    if access.is_wanted(request.slot) {
+        access.shrink(budget - bytes, None);
+    } else if access.used() + bytes > budget {
+        let message = "s3vector.graph_memory has no room to load it again";
+        return Err(Failure::new(FailureKind::Memory, message));
+    }
     Ok(())
 }
 
@@ -470,8 +487,8 @@ pub fn finish(request: &Request, handle: pg_sys::dsm_handle, bytes: u64, budget:
     guarded.bytes = bytes;
     guarded.state = State::Ready;
     // What somebody waits for stays, a reload gives way.
-    let last_used = access.shared.slots[request.slot].last_used.load(Ordering::Relaxed);
-    access.shrink(budget, (last_used > LATEST_RELOAD).then_some(request.slot));
+    let keep = access.is_wanted(request.slot).then_some(request.slot);
+    access.shrink(budget, keep);
     access.wake_waiters(request.slot);
 }
 

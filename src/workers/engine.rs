@@ -249,7 +249,10 @@ impl Engine {
                 .ok_or_else(|| {
                     Failure::new(FailureKind::Corrupt, "a fetched chunk is too short")
                 })?;
-            distances.push(query.order_value(attributes.payload, bytes));
+            distances.push(match request.lower_bounds {
+                true => query.order_value(attributes.payload, bytes),
+                false => query.distance_bytes(attributes.payload, bytes),
+            });
         }
 
         let mut total = Fetched::default();

@@ -8,7 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
@@ -45,6 +46,8 @@ pub struct Reload {
     next_save: Instant,
     next_fade: Instant,
     saving: Option<JoinHandle<()>>,
+    /// The last attempt to save has failed.
+    unsaved: Arc<AtomicBool>,
 }
 
 impl Reload {
@@ -61,6 +64,7 @@ impl Reload {
             next_save: now + SAVE_EVERY,
             next_fade: now + FADE_EVERY,
             saving: None,
+            unsaved: Arc::default(),
         };
         let starts =
             counters::get().map_or(0, |counters| counters.worker_starts.load(Ordering::Acquire));
@@ -163,6 +167,9 @@ impl Reload {
         if self.saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
             return;
         }
+        if self.unsaved.swap(false, Ordering::Relaxed) {
+            self.saved = None;
+        }
         let graphs = self.list();
         let names = names(&graphs);
         if self.saved.as_ref() == Some(&names) {
@@ -170,8 +177,10 @@ impl Reload {
         }
         self.saved = Some(names);
         let (file, outbox) = (self.file.clone(), outbox.clone());
-        self.saving = Some(runtime.spawn(async move {
+        let unsaved = Arc::clone(&self.unsaved);
+        self.saving = Some(runtime.spawn_blocking(move || {
             if let Err(error) = graph_list::write(&file, &graphs) {
+                unsaved.store(true, Ordering::Relaxed);
                 outbox.send(Message::Failed(not_written(&file, &error)));
             }
         }));

@@ -37,6 +37,9 @@ const NAME: &str = "s3vector storage worker";
 const THREADS: usize = 2;
 /// How long the main thread sleeps when nobody wakes it.
 const NAP: Duration = Duration::from_secs(10);
+/// Longest time a thread computes without waiting for storage: checking the graph of a large
+/// segment.
+const LONGEST_STEP: Duration = Duration::from_secs(30);
 /// How soon the postmaster starts a worker that has ended.
 const RESTART: Duration = Duration::from_secs(1);
 
@@ -74,8 +77,9 @@ pub extern "C-unwind" fn s3vector_storage_worker(_argument: pg_sys::Datum) {
         nap = scheduler.work().min(NAP);
     }
     worker.reload.finish(&worker.runtime);
-    // Tasks may still be waiting for storage: do not wait for them.
-    worker.runtime.shutdown_background();
+    // What waits for storage ends at once. What is filling shared memory right now must come to its
+    // next wait first: the end of the process takes the memory away.
+    worker.runtime.shutdown_timeout(LONGEST_STEP);
     // SAFETY: ends the process. A status other than 0 lets the postmaster start a new worker,
     // unless it is shutting down itself.
     unsafe { pg_sys::proc_exit(1) };
@@ -91,6 +95,7 @@ fn announce() {
         counters.worker_pid.store(pg_sys::MyProcPid, Ordering::Release);
     }
     registry::restart_loads();
+    fetch_slots::restart();
     counters.worker_starts.fetch_add(1, Ordering::AcqRel);
 }
 
@@ -162,7 +167,7 @@ impl Worker {
     fn handle(&mut self, message: Message) {
         match message {
             Message::Measured { request, reader, bytes } => {
-                let room = registry::make_room(bytes as u64, settings::graph_memory());
+                let room = registry::make_room(&request, bytes as u64, settings::graph_memory());
                 match room.and_then(|()| create_memory(bytes)) {
                     Ok(memory) => {
                         let outbox = self.outbox.clone();

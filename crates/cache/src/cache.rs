@@ -18,6 +18,8 @@ pub struct Usage {
     pub capacity: u64,
     /// Bytes of the chunks held.
     pub used: u64,
+    /// Bytes of the frames that they take.
+    pub taken: u64,
     /// Chunks held.
     pub chunks: u64,
     /// Chunks dropped to make room since the cache was created.
@@ -141,6 +143,7 @@ impl Cache {
         for number in 0..self.memory.partitions() {
             let partition = self.memory.partition(number);
             usage.used += partition.used_bytes();
+            usage.taken += u64::from(partition.used_frames()) * FRAME as u64;
             usage.chunks += u64::from(partition.chunks());
             usage.evictions += partition.evictions();
         }

@@ -78,6 +78,14 @@ impl CachedReader {
         wanted.sort_unstable();
         wanted.dedup();
         let mut answer = Fetched::default();
+        // What is here is copied before the lock is taken.
+        wanted.retain(|&chunk| match self.shared.cache.get(chunk) {
+            Some(bytes) => {
+                answer.chunks.push((chunk, bytes));
+                false
+            }
+            None => true,
+        });
         let mut others: Vec<(u32, Flight)> = Vec::new();
         let own = {
             // Under the lock a chunk is in flight or, once it no longer is, in the cache: a call

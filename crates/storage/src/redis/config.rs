@@ -31,6 +31,14 @@ pub(super) struct Target {
 }
 
 impl RedisConfig {
+    /// The URL without credentials.
+    ///
+    /// # Errors
+    /// As for [`Redis::new`](crate::Redis::new).
+    pub fn address(&self) -> Result<String> {
+        Ok(self.target()?.shown)
+    }
+
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config); no message repeats a part of the URL, which
     /// may hold a password where none is expected.
@@ -87,6 +95,8 @@ impl Target {
     /// `text` without the password, which a server may repeat in a message: one that does not
     /// know AUTH says so together with its arguments.
     pub(super) fn without_password(&self, text: &str) -> String {
+        // What is repeated may be cut, and a part of a long password would not be recognised.
+        let text = text.split("args beginning with").next().unwrap_or_default();
         match self.nodes[0].redis_settings().password() {
             Some(password) if !password.is_empty() => text.replace(password, "…"),
             _ => text.to_owned(),

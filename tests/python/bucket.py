@@ -23,8 +23,8 @@ class Bucket:
         self.endpoint, self.region, self.name = endpoint, region, name
         self.access_key, self.secret_key = access_key, secret_key
 
-    def request(self, method, key="", query=None, body=b""):
-        """Sends a signed request and returns the body of its answer."""
+    def signed(self, method, key="", query=None, body=b""):
+        """Path (with its query) and headers of a signed request."""
         host = urllib.parse.urlsplit(self.endpoint).netloc
         path = urllib.parse.quote(f"/{self.name}/{key}")
         arguments = urllib.parse.urlencode(sorted((query or {}).items()), quote_via=urllib.parse.quote)
@@ -44,10 +44,14 @@ class Bucket:
         headers["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={self.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
         )
-        url = f"{self.endpoint}{path}" + (f"?{arguments}" if arguments else "")
+        return path + (f"?{arguments}" if arguments else ""), headers
+
+    def request(self, method, key="", query=None, body=b""):
+        """Sends a signed request and returns the body of its answer."""
+        path, headers = self.signed(method, key, query, body)
         # The environment may name a proxy, which loopback is none of the business of.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        request = urllib.request.Request(url, data=body or None, headers=headers, method=method)
+        request = urllib.request.Request(self.endpoint + path, data=body or None, headers=headers, method=method)
         with opener.open(request, timeout=30) as response:
             return response.read()
 

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use postgres::{Client, Config, NoTls};
 use tempfile::TempDir;
 
+use crate::errors::Warnings;
 use crate::process::{
     Server, as_server_user, exists, give_to_server_user, run_as_server_user, signal_process, tail,
 };
@@ -177,6 +178,18 @@ impl Cluster {
         self.try_client("postgres").unwrap_or_else(|error| panic!("connect: {error}"))
     }
 
+    /// A new connection as superuser, and the warnings it gets.
+    pub fn client_with_warnings(&self) -> (Client, Warnings) {
+        let warnings = Warnings::default();
+        let noting = warnings.clone();
+        let client = self
+            .address("postgres", "postgres")
+            .notice_callback(move |notice| noting.note(&notice))
+            .connect(NoTls)
+            .unwrap_or_else(|error| panic!("connect: {error}"));
+        (client, warnings)
+    }
+
     /// A new connection as another role.
     pub fn client_as(&self, role: &str) -> Client {
         self.try_client(role).unwrap_or_else(|error| panic!("connect as {role}: {error}"))
@@ -198,12 +211,13 @@ impl Cluster {
     }
 
     fn try_client_of(&self, database: &str, role: &str) -> Result<Client, postgres::Error> {
-        Config::new()
-            .host_path(self.socket())
-            .user(role)
-            .dbname(database)
-            .connect_timeout(PATIENCE)
-            .connect(NoTls)
+        self.address(database, role).connect(NoTls)
+    }
+
+    fn address(&self, database: &str, role: &str) -> Config {
+        let mut config = Config::new();
+        config.host_path(self.socket()).user(role).dbname(database).connect_timeout(PATIENCE);
+        config
     }
 
     /// A new connection once the server has gone through crash recovery `times` times.

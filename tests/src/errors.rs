@@ -1,8 +1,11 @@
 //! What a failed statement reported.
 
 use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// An error report of the server.
+use postgres::error::{DbError, Severity};
+
+/// An error or a warning of the server.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Five characters, for example `58P01`.
@@ -13,6 +16,17 @@ pub struct Report {
     pub detail: String,
     /// HINT, empty when there is none.
     pub hint: String,
+}
+
+impl From<&DbError> for Report {
+    fn from(report: &DbError) -> Self {
+        Self {
+            sqlstate: report.code().code().to_owned(),
+            message: report.message().to_owned(),
+            detail: report.detail().unwrap_or_default().to_owned(),
+            hint: report.hint().unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 impl Report {
@@ -41,11 +55,23 @@ impl Report {
 #[track_caller]
 pub fn failure<T: Debug>(result: Result<T, postgres::Error>) -> Report {
     let error = result.expect_err("the statement must fail");
-    let report = error.as_db_error().unwrap_or_else(|| panic!("the connection broke: {error}"));
-    Report {
-        sqlstate: report.code().code().to_owned(),
-        message: report.message().to_owned(),
-        detail: report.detail().unwrap_or_default().to_owned(),
-        hint: report.hint().unwrap_or_default().to_owned(),
+    error.as_db_error().unwrap_or_else(|| panic!("the connection broke: {error}")).into()
+}
+
+/// The warnings that a connection has got.
+#[derive(Clone, Debug, Default)]
+pub struct Warnings(Arc<Mutex<Vec<Report>>>);
+
+impl Warnings {
+    /// Remembers a notice if it is a warning.
+    pub(crate) fn note(&self, notice: &DbError) {
+        if notice.parsed_severity() == Some(Severity::Warning) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(notice.into());
+        }
+    }
+
+    /// Those that came since this was last asked.
+    pub fn take(&self) -> Vec<Report> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -86,6 +86,13 @@ impl Garage {
         }
     }
 
+    /// Kills the server; its objects stay.
+    pub fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill();
+        }
+    }
+
     /// Starts a stopped server at the same address.
     pub fn start_server(&mut self) {
         let log = self.log();

@@ -216,7 +216,7 @@ impl Items {
     }
 
     /// Ids of the rows that exist.
-    pub fn live(&self) -> impl Iterator<Item = usize> {
+    pub fn live(&self) -> impl DoubleEndedIterator<Item = usize> {
         (0..self.rows.len()).filter(|id| self.rows[*id].is_some())
     }
 

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   a test ──▶ Cluster ──▶ postgres (a child process, private socket)
-//!     │          └── storage settings ──▶ Garage (a child process, loopback)
+//!     │          └── storage settings ──▶ (Proxy: latency, faults) ──▶ Garage, Redis
+//!     │                                    (child processes, loopback)
 //!     ├──▶ Items: seeded vectors, loaded into a table ──▶ exact neighbours, recall
 //!     └──▶ python: checks by zarr-python
 //! ```
@@ -14,11 +15,13 @@
 //!
 //! - [`tools`]: where PostgreSQL, Garage and Python are (`make test` says).
 //! - [`cluster`]: a PostgreSQL cluster. [`process`]: the child processes below it.
-//! - [`garage`]: an S3 server.
+//! - [`garage`]: an S3 server. [`redis`]: a Redis server.
+//! - [`proxy`]: makes the S3 server slow, or fail. [`tcp_proxy`]: the same for any server.
 //! - [`items`]: vectors, their table, exact answers and recall.
 //! - [`answers`]: asking an index and checking what every answer must fulfil.
 //! - [`standby`]: copies of a cluster: streaming standbys, restored backups.
 //! - [`store`]: what lies in a folder of objects. [`upkeep`]: flush, sweep and what they report.
+//! - [`reading`]: what queries read and from where; the storage worker.
 //! - [`model`]: what clients know of the rows they wrote while servers died.
 //! - [`errors`]: what a failed statement reported.
 //! - [`python`]: checks that need zarr-python.
@@ -31,9 +34,13 @@ pub mod garage;
 pub mod items;
 pub mod model;
 pub mod process;
+pub mod proxy;
 pub mod python;
+pub mod reading;
+pub mod redis;
 pub mod standby;
 pub mod store;
+pub mod tcp_proxy;
 pub mod tools;
 pub mod upkeep;
 pub mod wait;
@@ -41,3 +48,5 @@ pub mod wait;
 pub use cluster::Cluster;
 pub use garage::Garage;
 pub use items::{Items, Metric};
+pub use proxy::Proxy;
+pub use redis::Redis;

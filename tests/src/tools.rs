@@ -26,6 +26,15 @@ pub fn garage() -> PathBuf {
     location("S3VECTOR_GARAGE")
 }
 
+/// The Redis server.
+pub fn redis_server() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("redis-server"))
+        .find(|program| program.is_file())
+        .unwrap_or_else(|| panic!("redis-server is not on the PATH: run scripts/setup.sh redis"))
+}
+
 /// A Python with psycopg, numpy and zarr.
 pub fn python() -> PathBuf {
     location("S3VECTOR_PYTHON")

@@ -1,4 +1,5 @@
-//! Is a damaged object always an error that names it, never a wrong or missing row?
+//! Is a damaged object always an error that names it, or made good by the table, never a wrong or
+//! missing row?
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -79,6 +80,11 @@ fn object(array: &Path) -> PathBuf {
     }
 }
 
+/// Chooses what a query does about vectors that it cannot read.
+fn fall_back_to(client: &mut Client, what: &str) {
+    client.batch_execute(&format!("SET s3vector.payload_fallback = {what}")).expect("a setting");
+}
+
 /// One index for each array and damage, all damaged while the server is down, so that nothing of
 /// them is in memory. Asking for all rows needs every object.
 fn damaged(compression: &str) {
@@ -108,8 +114,18 @@ fn damaged(compression: &str) {
     for (array, damage, items, object) in &cases {
         println!("{array} {damage:?}");
         let name = object.strip_prefix(cluster.store()).expect("an object of the store");
-        let result = answers::try_ask(&mut client, items, &source.vector(), ROWS);
+        let query = source.vector();
+        fall_back_to(&mut client, "error");
+        let result = answers::try_ask(&mut client, items, &query, ROWS);
         failure(result).expect(damage.sqlstate(), &[&name.to_string_lossy()]);
+        // Vectors are in the table, too; nothing else is.
+        fall_back_to(&mut client, "heap");
+        if *array == "vectors" {
+            assert_eq!(answers::ask(&mut client, items, &query, ROWS).len(), ROWS);
+        } else {
+            let result = answers::try_ask(&mut client, items, &query, ROWS);
+            failure(result).expect(damage.sqlstate(), &[&name.to_string_lossy()]);
+        }
     }
     // The damage of others is none of a sound index's business.
     answers::assert_recall(&mut client, &sound, &source.vectors(200), 0.95);

@@ -6,7 +6,8 @@ use harness::errors::failure;
 use harness::items::Source;
 use harness::{Cluster, Items, Metric, answers, tools};
 
-const STORAGE_SETTINGS: [&str; 6] = [
+const STORAGE_SETTINGS: [&str; 7] = [
+    "redis_url",
     "storage_url",
     "s3_endpoint",
     "s3_region",
@@ -226,4 +227,35 @@ fn graph_memory_is_too_small_for_the_graph() {
     answers::prefer_index(&mut client);
     failure(answers::try_ask(&mut client, &items, &source.vector(), 10))
         .expect("53200", &["s3vector.graph_memory"]);
+}
+
+/// Neither the server log nor SHOW has the value of a secret setting, however it was set.
+#[test]
+fn secrets_that_change_are_not_logged() {
+    let secret = "dont-show-me";
+    let mut cluster =
+        Cluster::builder().set("log_statement", "all").set("log_min_error_statement", "log").start();
+    let url = format!("redis://:{secret}@127.0.0.1:1");
+    cluster.reconfigure(&[
+        ("s3vector.redis_url", url.clone()),
+        ("s3vector.s3_secret_access_key", secret.to_owned()),
+        ("s3vector.s3_access_key_id", secret.to_owned()),
+    ]);
+    let mut client = cluster.client();
+    for setting in ["redis_url", "s3_secret_access_key", "s3_access_key_id"] {
+        client
+            .batch_execute(&format!("ALTER SYSTEM SET s3vector.{setting} = '{secret} in a file'"))
+            .expect("a setting");
+        let error = client.batch_execute(&format!("SET S3Vector.{setting} = '{secret}'"));
+        failure(error).expect("55P02", &[setting]);
+    }
+    let shown: String = client.query_one("SHOW s3vector.redis_url", &[]).expect("shown").get(0);
+    assert!(shown.contains("127.0.0.1:1") && !shown.contains(secret), "{shown}");
+    cluster.reconfigure(&[("s3vector.redis_url", format!("redis://:{secret}"))]);
+    let mut client = cluster.client();
+    let shown: String = client.query_one("SHOW s3vector.redis_url", &[]).expect("shown").get(0);
+    assert!(!shown.contains(secret), "{shown}");
+    let log = cluster.log();
+    assert!(log.contains("s3vector.redis_url"), "the log tells what has changed");
+    assert!(!log.contains(secret), "the log shows a secret");
 }

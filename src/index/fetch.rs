@@ -104,7 +104,8 @@ impl Fetcher {
         let missing = std::mem::take(&mut self.missing);
         let mut rest = missing.as_slice();
         let heap = settings::payload_fallback() == PayloadFallback::Heap;
-        while !rest.is_empty() && !(heap && has_failed()) {
+        let asks = || !heap || !has_failed();
+        while !rest.is_empty() && asks() {
             let (names, rows) = request_of(wanted.segments, wave, rest);
             let (now, later) = rest.split_at(rows.len());
             let request = fetch_slots::Wanted {

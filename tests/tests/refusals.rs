@@ -233,8 +233,10 @@ fn graph_memory_is_too_small_for_the_graph() {
 #[test]
 fn secrets_that_change_are_not_logged() {
     let secret = "dont-show-me";
-    let mut cluster =
-        Cluster::builder().set("log_statement", "all").set("log_min_error_statement", "log").start();
+    let mut cluster = Cluster::builder()
+        .set("log_statement", "all")
+        .set("log_min_error_statement", "log")
+        .start();
     let url = format!("redis://:{secret}@127.0.0.1:1");
     cluster.reconfigure(&[
         ("s3vector.redis_url", url.clone()),

@@ -33,7 +33,7 @@ fn nothing_is_left_behind() {
         (Effect::Stall, "08006", "127.0.0.1"),
     ] {
         // From the first request on, and once the build is under way.
-        for path in ["", "/vectors/", "/neighbors/", "/zarr.json"] {
+        for path in ["", "/vectors/c/", "/neighbors/", "/zarr.json"] {
             println!("{effect:?} {path}");
             ground.proxy.inject(Fault::new(effect).method("PUT").path(path));
             let outcome = bounded("CREATE INDEX", || items.try_index(&mut client, ""));
@@ -81,10 +81,14 @@ fn a_build_over_a_bad_connection() {
     let mut source = Source::new(163, DIMENSIONS);
     let items = Items::create(&mut client, "items", Metric::L2, source.vectors(ROWS));
     for effect in [Effect::InternalError, Effect::SlowDown(Some(1)), Effect::Reset] {
-        ground.proxy.inject(Fault::new(effect).every(4));
+        // Two of three attempts to write each of these objects.
+        let objects = ["/owner.json", "/codes/c/", "/neighbors/c/", "/tids/c/"];
+        for path in objects {
+            ground.proxy.inject(Fault::new(effect).method("PUT").path(path).first(2));
+        }
         let faults = ground.proxy.counts().faults;
         items.index(&mut client, "");
-        assert!(ground.proxy.counts().faults > faults, "{effect:?} was not met");
+        assert_eq!(ground.proxy.counts().faults, faults + 8, "{effect:?}");
         ground.proxy.heal();
         super::prefer_index(&mut client);
         assert_recall(&mut client, &items, &source.vectors(100), 0.95);

@@ -35,7 +35,7 @@ fn invariant_4_a_damaged_object_is_an_error_or_the_heap_never_a_wrong_row() {
     // Vectors: the table instead, or the error; and none of it may be kept anywhere.
     for (effect, sqlstate) in DAMAGES {
         println!("vectors {effect:?}");
-        ground.proxy.inject(Fault::new(effect).method("GET").path("/vectors/"));
+        ground.proxy.inject(Fault::new(effect).method("GET").path("/vectors/c/"));
         // What good reads have left to be put into Redis is put there first.
         sleep(Duration::from_millis(300));
         redis.flush();

@@ -38,7 +38,7 @@ fn inject(proxy: &Proxy) {
         (Effect::HalfBody, 0.02),
     ];
     for (seed, (effect, share)) in (0..).zip(shares) {
-        proxy.inject(Fault::new(effect).method("GET").path("/vectors/").chance(share, seed));
+        proxy.inject(Fault::new(effect).method("GET").path("/vectors/c/").chance(share, seed));
     }
     // Uploads and listings fail, too.
     proxy.inject(Fault::new(Effect::Expired).method("PUT").chance(0.3, 100));

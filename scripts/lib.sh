@@ -178,7 +178,7 @@ stop_servers_below() {
         IFS= read -r -d '' program <"$cmdline" || continue
         case ${program##*/} in
         postgres) signal=QUIT ;; # its children end with it, as they would not on KILL
-        garage) signal=TERM ;;
+        garage | redis-server) signal=TERM ;;
         *) continue ;;
         esac
         pid=${cmdline//[!0-9]/}

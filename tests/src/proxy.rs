@@ -13,6 +13,7 @@ mod fault;
 pub(crate) mod gate;
 mod serve;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,7 +76,12 @@ struct Shared {
 struct Log {
     counts: Counts,
     seen: Vec<Seen>,
+    /// The last requests that could not be passed on, and why.
+    lost: VecDeque<String>,
 }
+
+/// How many of them are remembered.
+const LOST: usize = 20;
 
 impl Proxy {
     /// Starts one in front of the server at `upstream`: `http://`, an IP address, and a port.
@@ -153,6 +159,15 @@ impl Proxy {
     }
 }
 
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let log = self.shared.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::thread::panicking() && !log.lost.is_empty() {
+            eprintln!("---- what the proxy could not pass on ----\n{:#?}\n----", log.lost);
+        }
+    }
+}
+
 impl Shared {
     fn strike(&self, method: &str, path: &str) -> Option<Effect> {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,6 +180,14 @@ impl Shared {
         log.counts.gets += u64::from(seen.method == "GET");
         log.counts.faults += u64::from(seen.effect.is_some());
         log.seen.push(seen);
+    }
+
+    fn lost(&self, what: String) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.lost.len() == LOST {
+            log.lost.pop_front();
+        }
+        log.lost.push_back(what);
     }
 
     /// Returns when stalled requests are let go.

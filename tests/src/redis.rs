@@ -75,7 +75,7 @@ impl Redis {
         let mut command = Command::new(tools::redis_server());
         command
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
-            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .args(["--save", "", "--appendonly", "no", "--set-proc-title", "no", "--dir"])
             .arg(self.folder.path());
         self.server = Some(Server::start(&mut command, &log));
         wait_for("Redis to answer", || {

@@ -71,10 +71,9 @@ pub(super) async fn connection(shared: Arc<Shared>, wire: Wire) {
         }
     });
     // How a connection ended is for the client to judge.
-    let r = hyper::server::conn::http1::Builder::new()
+    let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(wire), service)
         .await;
-    eprintln!("PROXYCONN {r:?}");
 }
 
 async fn answer(visit: &Visit, request: Request<Incoming>) -> Result<Answer, Broken> {
@@ -117,8 +116,16 @@ async fn answer(visit: &Visit, request: Request<Incoming>) -> Result<Answer, Bro
     }
 }
 
+/// The server's own answer, or what kept it from coming, which is remembered.
+async fn forward(visit: &Visit, request: Request<Incoming>) -> Result<Answer, Broken> {
+    let asked = format!("{} {}", request.method(), request.uri());
+    pass_on(visit, request)
+        .await
+        .inspect_err(|error| visit.shared.lost(format!("{asked}: {error}")))
+}
+
 /// The server's own answer. Method, host and path go on as they came: they are signed.
-async fn forward(visit: &Visit, mut request: Request<Incoming>) -> Result<Answer, Broken> {
+async fn pass_on(visit: &Visit, mut request: Request<Incoming>) -> Result<Answer, Broken> {
     // What a connection is told concerns only itself.
     request.headers_mut().remove(CONNECTION);
     let reading = request.method() == Method::GET;
@@ -131,8 +138,16 @@ async fn forward(visit: &Visit, mut request: Request<Incoming>) -> Result<Answer
     if !usable {
         *kept = Some(connect(visit.shared.upstream).await?);
     }
-    let server = kept.as_mut().ok_or_else(|| broken("no connection"))?;
-    let mut response = server.send_request(request).await.map_err(broken)?;
+    let mut server = kept.as_mut().ok_or_else(|| broken("no connection"))?;
+    let mut response = match server.try_send_request(request).await {
+        Ok(response) => response,
+        Err(mut error) => {
+            let unsent = error.take_message().ok_or_else(|| broken(error.error()))?;
+            // It was closed a moment ago, before anything was sent.
+            server = kept.insert(connect(visit.shared.upstream).await?);
+            server.send_request(unsent).await.map_err(broken)?
+        }
+    };
     response.headers_mut().remove(CONNECTION);
     if reading {
         let bytes = text(response.headers(), CONTENT_LENGTH).and_then(|text| text.parse().ok());

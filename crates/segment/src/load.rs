@@ -65,7 +65,7 @@ impl Reader {
         let sections = Sections::of(attributes);
         let mut reads = stream::iter(pieces(&specs))
             .map(|piece| self.read_piece(&specs, piece))
-            .buffered(self.concurrency());
+            .buffered(self.store().concurrency());
         let mut checksum = 0;
         while let Some((piece, body)) = reads.next().await.transpose()? {
             let spec = &specs[piece.array];

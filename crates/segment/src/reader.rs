@@ -15,9 +15,6 @@ use crate::error::{Result, SegmentError};
 use crate::shard::ShardIndex;
 use crate::writer::METADATA;
 
-/// Requests of one operation under way at once, unless said otherwise.
-const CONCURRENCY: usize = 16;
-
 /// A segment in a store.
 ///
 /// Shared by reference: every method can run many times at once.
@@ -27,7 +24,6 @@ pub struct Reader {
     prefix: String,
     attributes: SegmentAttributes,
     codec: ChunkCodec,
-    concurrency: usize,
     /// The indexes of shards, where they are needed and as far as they have been read.
     indexes: Vec<OnceCell<ShardIndex>>,
 }
@@ -74,16 +70,8 @@ impl Reader {
             prefix: prefix.to_owned(),
             attributes,
             codec,
-            concurrency: CONCURRENCY,
             indexes: (0..shards).map(|_| OnceCell::new()).collect(),
         })
-    }
-
-    /// The same reader with at most `requests` requests of one operation under way at once.
-    #[must_use]
-    pub fn with_concurrency(mut self, requests: usize) -> Self {
-        self.concurrency = requests.max(1);
-        self
     }
 
     /// What the segment says about itself.
@@ -94,10 +82,6 @@ impl Reader {
     /// Where the segment lies in its store.
     pub fn prefix(&self) -> &str {
         &self.prefix
-    }
-
-    pub(crate) fn concurrency(&self) -> usize {
-        self.concurrency
     }
 
     pub(crate) fn codec(&self) -> &ChunkCodec {

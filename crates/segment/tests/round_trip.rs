@@ -56,11 +56,12 @@ async fn arrays_of_several_chunks_come_back_whole() {
 
 #[tokio::test]
 async fn a_single_threaded_runtime_will_do() {
-    let (_directory, store) = store();
+    let (_directory, store) = directory();
+    let store: Arc<dyn Store> = Arc::new(store.with_concurrency(1));
     let shape = Shape { compression: Compression::Lz4, ..Shape::new(300, 20) };
     let sample = Sample::new(shape);
     sample.write(&store, "s").await.expect("written");
-    let reader = Reader::open(store, "s").await.expect("opened").with_concurrency(1);
+    let reader = Reader::open(store, "s").await.expect("opened");
     let buffer = load(&reader).await.expect("loaded");
     assert!(sample.is_shown_by(&ResidentView::new(buffer.bytes()).expect("a view")));
 }

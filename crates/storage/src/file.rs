@@ -20,13 +20,14 @@ use url::Url;
 
 use crate::abandoned::Abandoned;
 use crate::store::Result;
-use crate::{ErrorKind, ObjectMeta, StorageError, Store, validate_key, validate_prefix};
+use crate::{ErrorKind, ObjectMeta, StorageError, Store, pieces, validate_key, validate_prefix};
 
 /// A [`Store`] below one directory, which is created by the first write.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     root: Arc<Path>,
     url: String,
+    concurrency: usize,
     abandoned: Abandoned,
 }
 
@@ -34,7 +35,19 @@ impl FileStore {
     /// The store below the absolute path `root`.
     pub fn new(root: PathBuf) -> Self {
         let url = Url::from_file_path(&root).map_or_else(|()| "file:".to_owned(), String::from);
-        Self { root: root.into(), url, abandoned: Abandoned::default() }
+        Self {
+            root: root.into(),
+            url,
+            concurrency: pieces::CONCURRENCY,
+            abandoned: Abandoned::default(),
+        }
+    }
+
+    /// The same store with at most `requests` requests of one operation under way at once.
+    #[must_use]
+    pub fn with_concurrency(mut self, requests: usize) -> Self {
+        self.concurrency = requests.max(1);
+        self
     }
 
     /// Runs `work` on a blocking thread and gives its error a kind and a name.
@@ -86,6 +99,10 @@ impl Store for FileStore {
         let wanted = range.clone();
         let outcome = self.run_on("read", key, move |path| io::read_range(path, range)).await;
         outcome.map(Bytes::from).map_err(|error| error.with_range(wanted))
+    }
+
+    fn concurrency(&self) -> usize {
+        self.concurrency
     }
 
     async fn size(&self, key: &str) -> Result<u64> {

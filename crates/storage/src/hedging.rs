@@ -17,8 +17,8 @@ use bytes::Bytes;
 use futures::future::{Either, select};
 use tokio::time::Instant;
 
-use crate::store::Result;
-use crate::{Batch, Metrics, ObjectMeta, Piece, Store, pieces};
+use crate::store::{Layer, Result};
+use crate::{Batch, Metrics, Piece, Store, pieces};
 
 /// Latencies remembered for each class of sizes.
 const WINDOW: usize = 256;
@@ -162,51 +162,17 @@ impl<S: Store> Hedged<S> {
 }
 
 #[async_trait]
-impl<S: Store> Store for Hedged<S> {
-    async fn get(&self, key: &str) -> Result<Bytes> {
-        self.inner.get(key).await
+impl<S: Store> Layer for Hedged<S> {
+    type Inner = S;
+
+    fn inner(&self) -> &S {
+        &self.inner
     }
 
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
-        self.inner.get_range(key, range).await
-    }
-
-    async fn get_pieces(&self, wanted: &[Piece]) -> Result<Batch> {
+    async fn read_pieces(&self, wanted: &[Piece]) -> Result<Batch> {
         pieces::read_together(wanted, self.concurrency(), |key, range| async move {
             self.read(&key, range).await
         })
         .await
-    }
-
-    fn concurrency(&self) -> usize {
-        self.inner.concurrency()
-    }
-
-    async fn size(&self, key: &str) -> Result<u64> {
-        self.inner.size(key).await
-    }
-
-    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-        self.inner.put(key, body).await
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
-        self.inner.list(prefix).await
-    }
-
-    async fn folders(&self) -> Result<Vec<String>> {
-        self.inner.folders().await
-    }
-
-    async fn delete(&self, keys: &[String]) -> Result<()> {
-        self.inner.delete(keys).await
-    }
-
-    async fn settle(&self) {
-        self.inner.settle().await;
-    }
-
-    fn url(&self) -> String {
-        self.inner.url()
     }
 }

@@ -30,6 +30,7 @@ pub fn open(config: &StorageConfig, metrics: &'static Metrics) -> Result<Arc<dyn
     match url.scheme() {
         "file" => {
             let store = FileStore::new(file_root(&config.url, &url)?);
+            let store = store.with_concurrency(config.concurrency);
             Ok(Arc::new(Metered::new(store, metrics)))
         }
         "s3" => {

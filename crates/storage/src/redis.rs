@@ -17,7 +17,6 @@ mod link;
 mod value;
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -29,8 +28,8 @@ use tokio::sync::watch;
 pub use config::RedisConfig;
 use link::{Answer, Link};
 
-use crate::store::Result;
-use crate::{Batch, Cost, Metrics, ObjectMeta, Piece, Store};
+use crate::store::{Layer, Result};
+use crate::{Batch, Cost, Metrics, Piece, Store};
 
 /// Most bytes of pieces that are on their way to Redis at once; what comes on top is not written.
 const MOST_FILLING: usize = 32 << 20;
@@ -236,16 +235,14 @@ impl<S: fmt::Debug> fmt::Debug for Redis<S> {
 }
 
 #[async_trait]
-impl<S: Store> Store for Redis<S> {
-    async fn get(&self, key: &str) -> Result<Bytes> {
-        self.inner.get(key).await
+impl<S: Store> Layer for Redis<S> {
+    type Inner = S;
+
+    fn inner(&self) -> &S {
+        &self.inner
     }
 
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
-        self.inner.get_range(key, range).await
-    }
-
-    async fn get_pieces(&self, pieces: &[Piece]) -> Result<Batch> {
+    async fn read_pieces(&self, pieces: &[Piece]) -> Result<Batch> {
         if pieces.is_empty() {
             return Ok(Batch::default());
         }
@@ -271,38 +268,6 @@ impl<S: Store> Store for Redis<S> {
         // A store that answers with fewer pieces than asked for: the reader notices.
         let pieces = bodies.into_iter().map(Option::unwrap_or_default).collect();
         Ok(Batch { pieces, cost })
-    }
-
-    fn concurrency(&self) -> usize {
-        self.inner.concurrency()
-    }
-
-    async fn size(&self, key: &str) -> Result<u64> {
-        self.inner.size(key).await
-    }
-
-    async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-        self.inner.put(key, body).await
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
-        self.inner.list(prefix).await
-    }
-
-    async fn folders(&self) -> Result<Vec<String>> {
-        self.inner.folders().await
-    }
-
-    async fn delete(&self, keys: &[String]) -> Result<()> {
-        self.inner.delete(keys).await
-    }
-
-    async fn settle(&self) {
-        self.inner.settle().await;
-    }
-
-    fn url(&self) -> String {
-        self.inner.url()
     }
 }
 

@@ -142,49 +142,75 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn url(&self) -> String;
 }
 
+/// A store in front of another that reads pieces in a way of its own and passes everything else on.
 #[async_trait]
-impl<S: Store + ?Sized> Store for Arc<S> {
+pub(crate) trait Layer: Send + Sync + fmt::Debug {
+    /// What it is in front of.
+    type Inner: Store + ?Sized;
+
+    /// The store that everything else is passed on to.
+    fn inner(&self) -> &Self::Inner;
+
+    /// See [`Store::get_pieces`].
+    async fn read_pieces(&self, pieces: &[Piece]) -> Result<Batch>;
+}
+
+#[async_trait]
+impl<L: Layer> Store for L {
     async fn get(&self, key: &str) -> Result<Bytes> {
-        (**self).get(key).await
+        self.inner().get(key).await
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes> {
-        (**self).get_range(key, range).await
+        self.inner().get_range(key, range).await
     }
 
     async fn get_pieces(&self, pieces: &[Piece]) -> Result<Batch> {
-        (**self).get_pieces(pieces).await
+        self.read_pieces(pieces).await
     }
 
     fn concurrency(&self) -> usize {
-        (**self).concurrency()
+        self.inner().concurrency()
     }
 
     async fn size(&self, key: &str) -> Result<u64> {
-        (**self).size(key).await
+        self.inner().size(key).await
     }
 
     async fn put(&self, key: &str, body: Bytes) -> Result<()> {
-        (**self).put(key, body).await
+        self.inner().put(key, body).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {
-        (**self).list(prefix).await
+        self.inner().list(prefix).await
     }
 
     async fn folders(&self) -> Result<Vec<String>> {
-        (**self).folders().await
+        self.inner().folders().await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<()> {
-        (**self).delete(keys).await
+        self.inner().delete(keys).await
     }
 
     async fn settle(&self) {
-        (**self).settle().await;
+        self.inner().settle().await;
     }
 
     fn url(&self) -> String {
-        (**self).url()
+        self.inner().url()
+    }
+}
+
+#[async_trait]
+impl<S: Store + ?Sized> Layer for Arc<S> {
+    type Inner = S;
+
+    fn inner(&self) -> &S {
+        self
+    }
+
+    async fn read_pieces(&self, pieces: &[Piece]) -> Result<Batch> {
+        self.inner().get_pieces(pieces).await
     }
 }

@@ -4,9 +4,9 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::errors::raise;
+use crate::index::catalog;
 use crate::index::scan::is_ours;
 use crate::pages::meta::relation_name;
-use crate::pages::wal::MAIN;
 
 /// An open, locked index of this access method; closed and unlocked when dropped.
 pub struct Opened {
@@ -38,20 +38,9 @@ impl Opened {
     /// been built.
     pub fn at_once(oid: pg_sys::Oid) -> Option<Self> {
         let lock = pg_sys::AccessShareLock as i32;
-        // SAFETY: in a transaction; what cannot be locked at once is not waited for.
-        unsafe {
-            if !pg_sys::ConditionalLockRelationOid(oid, lock) {
-                return None;
-            }
-            let relation = pg_sys::try_index_open(oid, pg_sys::NoLock as i32);
-            if relation.is_null() {
-                pg_sys::UnlockRelationOid(oid, lock);
-                return None;
-            }
-            let opened = Self { relation, lock };
-            let built = pg_sys::RelationGetNumberOfBlocksInFork(relation, MAIN) > 0;
-            (is_ours(relation) && built).then_some(opened)
-        }
+        // SAFETY: functions run in a transaction.
+        let relation = unsafe { catalog::open_at_once(oid, lock) }?;
+        Some(Self { relation, lock })
     }
 
     /// The relation.

@@ -4,6 +4,9 @@ use std::ptr;
 
 use pgrx::pg_sys;
 
+use super::scan::is_ours;
+use crate::pages::wal::MAIN;
+
 /// A row of `pg_class` for an index of this access method.
 #[derive(Clone, Copy, Debug)]
 pub struct Listed {
@@ -34,6 +37,39 @@ pub fn indexes() -> Vec<Listed> {
         }
     });
     found
+}
+
+/// Locks and opens an index, unless it is locked by somebody else, gone, not of this access method, or
+/// has not been built. The caller closes it with the same lock.
+///
+/// # Safety
+/// In a transaction.
+pub unsafe fn open_at_once(oid: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> Option<pg_sys::Relation> {
+    // SAFETY: by the contract; the lock is taken here.
+    unsafe {
+        pg_sys::ConditionalLockRelationOid(oid, lock).then(|| open_locked(oid, lock)).flatten()
+    }
+}
+
+/// Opens an index that the caller has just locked, on the same conditions; gives the lock back when
+/// there is nothing to open.
+///
+/// # Safety
+/// In a transaction that holds `lock` on `oid`.
+pub unsafe fn open_locked(oid: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> Option<pg_sys::Relation> {
+    // SAFETY: by the contract.
+    unsafe {
+        let index = pg_sys::try_index_open(oid, pg_sys::NoLock as i32);
+        if index.is_null() {
+            pg_sys::UnlockRelationOid(oid, lock);
+            return None;
+        }
+        if !is_ours(index) || pg_sys::RelationGetNumberOfBlocksInFork(index, MAIN) == 0 {
+            pg_sys::index_close(index, lock);
+            return None;
+        }
+        Some(index)
+    }
 }
 
 /// Every database, also those being created or dropped; and whether one can connect to it.

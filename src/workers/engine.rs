@@ -122,7 +122,6 @@ impl Memory {
 /// A store and the segments opened in it.
 pub struct Engine {
     store: Result<Arc<dyn Store>, StorageError>,
-    concurrency: usize,
     readers: Mutex<HashMap<Uuid, Arc<CachedReader>>>,
 }
 
@@ -138,7 +137,7 @@ impl Engine {
             (Ok(store), Some(redis)) => Ok(with_redis(store, redis, outbox)),
             (store, _) => store,
         };
-        Self { store, concurrency: config.concurrency, readers: Mutex::default() }
+        Self { store, readers: Mutex::default() }
     }
 
     async fn reader(&self, index: Uuid, segment: Uuid) -> Result<Arc<CachedReader>, Failure> {
@@ -150,7 +149,7 @@ impl Engine {
         }
         let store = self.store.clone()?;
         let prefix = format!("{index}/{segment}");
-        let reader = Reader::open(store, &prefix).await?.with_concurrency(self.concurrency);
+        let reader = Reader::open(store, &prefix).await?;
         let chunks = Box::new(SegmentChunks(segment));
         let reader = Arc::new(CachedReader::new(Arc::new(reader), chunks));
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);

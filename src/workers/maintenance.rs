@@ -19,7 +19,6 @@ use crate::index::catalog;
 use crate::index::control::Control;
 use crate::index::maintain::{Effort, MAINTENANCE_LOCK, maintain};
 use crate::index::sweep::{self, Stage};
-use crate::pages::wal::MAIN;
 use crate::shared::maintenance::{self, SWEEP, Slot, WORK};
 use crate::threads::wait_for_latch;
 
@@ -214,18 +213,9 @@ fn pass(slot: &Slot, wants: u32) {
 fn work_on(slot: &Slot, oid: pg_sys::Oid) {
     // SAFETY: in a transaction; what cannot be locked at once is left to others.
     unsafe {
-        if !pg_sys::ConditionalLockRelationOid(oid, MAINTENANCE_LOCK) {
-            return;
-        }
-        let index = pg_sys::try_index_open(oid, pg_sys::NoLock as i32);
-        if index.is_null() {
-            return;
-        }
+        let Some(index) = catalog::open_at_once(oid, MAINTENANCE_LOCK) else { return };
         // Also one that is not valid: rows are inserted all the same.
-        let usable = (*(*index).rd_index).indisready
-            && crate::index::scan::is_ours(index)
-            && pg_sys::RelationGetNumberOfBlocksInFork(index, MAIN) > 0;
-        if usable {
+        if (*(*index).rd_index).indisready {
             slot.work_on(oid.to_u32());
             report_activity(Some("maintaining an index"));
             // No snapshot is needed from here on, and one would keep vacuum from its work.

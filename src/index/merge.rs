@@ -161,7 +161,7 @@ fn read_all(
     let outcome = runtime.block_on(until_stopped(control, async {
         let mut next = 0;
         for (number, plan) in plans.iter().enumerate() {
-            let rows = read_rows(plan, &store, storage.concurrency, collector, &mut next).await?;
+            let rows = read_rows(plan, &store, collector, &mut next).await?;
             if number == 0 {
                 place = rows;
             }
@@ -176,11 +176,10 @@ fn read_all(
 async fn read_rows(
     plan: &Plan<'_>,
     store: &Arc<dyn Store>,
-    concurrency: usize,
     collector: &mut Collector,
     next: &mut u32,
 ) -> Result<Vec<u32>, Failure> {
-    let reader = Reader::open(Arc::clone(store), &plan.prefix).await?.with_concurrency(concurrency);
+    let reader = Reader::open(Arc::clone(store), &plan.prefix).await?;
     let attributes = *reader.attributes();
     let (row_bytes, chunk_rows) = (attributes.row_bytes(), attributes.chunk_rows as usize);
     let live: Vec<Vec<u64>> = (0..plan.view.rows()).map(|row| plan.live_tids(row)).collect();

@@ -11,15 +11,13 @@ use pgrx::pg_sys;
 use super::catalog;
 use super::control::{Control, until_stopped};
 use super::maintain::MAINTENANCE_LOCK;
-use super::scan::is_ours;
 use crate::errors::Failure;
 use crate::faults::fault_point;
 use crate::objects::inventory::{self, Facts, Finding, LiveIndex};
 use crate::pages::meta::{Meta, Owner};
-use crate::pages::wal::MAIN;
 use crate::pages::{consistent, manifest};
 use crate::settings;
-use crate::shared::{maintenance, storage_metrics};
+use crate::shared::{maintenance, registry, storage_metrics};
 use crate::threads::{self, run_interruptible};
 use ::storage::{StorageError, Store};
 
@@ -81,14 +79,8 @@ fn look_into(listed: &catalog::Listed) -> Option<(pg_sys::Relation, LiveIndex)> 
             // The worker gives way.
             pg_sys::LockRelationOid(listed.oid, MAINTENANCE_LOCK);
         }
-        let index = pg_sys::try_index_open(listed.oid, pg_sys::NoLock as i32);
-        if index.is_null() {
-            pg_sys::UnlockRelationOid(listed.oid, MAINTENANCE_LOCK);
-            return None;
-        }
-        let current = (*index).rd_locator.relNumber.to_u32() == listed.relation;
-        let empty = pg_sys::RelationGetNumberOfBlocksInFork(index, MAIN) == 0;
-        if !is_ours(index) || !current || empty {
+        let index = catalog::open_locked(listed.oid, MAINTENANCE_LOCK)?;
+        if (*index).rd_locator.relNumber.to_u32() != listed.relation {
             pg_sys::index_close(index, MAINTENANCE_LOCK);
             return None;
         }
@@ -132,7 +124,20 @@ pub fn sweep(dry_run: bool, watch: &mut dyn FnMut(Stage<'_>)) -> Vec<Finding> {
         inventory::carry_out(store, plan.clone()).await
     });
     fault_point("sweep.deleted");
+    forget_graphs(&findings);
     findings
+}
+
+/// Drops the graphs of what has been deleted: memory is for those that are read, and after a restart
+/// they could not be loaded again.
+fn forget_graphs(findings: &[Finding]) {
+    let deleted = || findings.iter().filter(|finding| finding.deleted);
+    for entry in registry::entries() {
+        let prefix = format!("{}/{}", entry.index_uuid, entry.segment_uuid);
+        if deleted().any(|finding| prefix.starts_with(&finding.prefix)) {
+            registry::forget(entry.segment_uuid);
+        }
+    }
 }
 
 /// Takes predecessors' folders over; raises what goes wrong.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::answers::{assert_all_found, assert_recall, prefer_index};
+use harness::answers::{ask, assert_all_found, assert_recall, prefer_index};
 use harness::items::Source;
 use harness::process::signal_process;
 use harness::upkeep::{Swept, flush, info, sweep};
@@ -53,13 +53,20 @@ fn run(client: &mut Client, statements: &str) {
     }
 }
 
+/// Segments whose graphs are in memory.
+fn remembered(client: &mut Client) -> BTreeSet<String> {
+    let sql = "SELECT index_uuid || '/' || segment_uuid FROM s3vector_stat_graphs";
+    client.query(sql, &[]).expect("graphs").iter().map(|row| row.get(0)).collect()
+}
+
 #[test]
 fn whatever_becomes_of_an_index_its_objects_are_listed_and_swept() {
     let cluster = strict();
     let mut client = cluster.client();
     let (kept, mut source) = indexed(&mut client, "kept", 300);
     for (name, statements, reason) in FATES {
-        indexed(&mut client, "items", 300);
+        let (items, _) = indexed(&mut client, "items", 300);
+        assert_eq!(ask(&mut client, &items, &source.vector(), 5).len(), 5);
         assert!(sweep(&mut client, true).is_empty(), "{name}: nothing is unused yet");
         run(&mut client, statements);
         let left = unused(&cluster, &mut client);
@@ -90,6 +97,8 @@ fn whatever_becomes_of_an_index_its_objects_are_listed_and_swept() {
         sweep(&mut client, false);
         let folders = store::folders(&cluster.store());
         assert_eq!(folders, BTreeSet::from([info(&mut client, "kept_index").uuid]), "{name}");
+        let graphs = remembered(&mut client);
+        assert!(graphs.is_subset(&live(&mut client)), "{name}: {graphs:?} are in memory");
     }
     assert_recall(&mut client, &kept, &source.vectors(200), 0.95);
 }

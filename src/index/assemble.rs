@@ -367,6 +367,7 @@ fn attributes(
         rotation_seed: p.rotation_seed,
         payload: p.payload,
         compression: p.compression,
+        compression_level: p.compression_level,
         chunk_rows,
         shard_rows,
     })

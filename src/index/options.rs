@@ -34,6 +34,7 @@ struct Stored {
     bits: c_int,
     payload: c_int,
     compression: c_int,
+    compression_level: c_int,
     chunk_rows: c_int,
     shard_rows: c_int,
 }
@@ -98,6 +99,7 @@ pub fn register() {
             Compression::None as i32,
             c"Valid values are \"none\", \"zstd\" and \"lz4\".",
         );
+        add_int(c"compression_level", c"Effort of the compression", AUTO, 0, 9);
         add_int(c"chunk_rows", c"Rows fetched together", AUTO, 0, 65_536);
         add_int(c"shard_rows", c"Rows of one object", AUTO, 0, 1 << 30);
     }
@@ -159,6 +161,7 @@ pub unsafe extern "C-unwind" fn amoptions(
         element(c"bits", ENUM, offset_of!(Stored, bits)),
         element(c"payload", ENUM, offset_of!(Stored, payload)),
         element(c"compression", ENUM, offset_of!(Stored, compression)),
+        element(c"compression_level", INT, offset_of!(Stored, compression_level)),
         element(c"chunk_rows", INT, offset_of!(Stored, chunk_rows)),
         element(c"shard_rows", INT, offset_of!(Stored, shard_rows)),
     ];
@@ -213,6 +216,7 @@ pub unsafe fn parameters(index: pg_sys::Relation) -> Parameters {
         bits,
         payload,
         compression,
+        compression_level: option(|s| s.compression_level, AUTO) as u8,
         chunk_rows,
         shard_rows,
         rotation_seed: random_seed(),

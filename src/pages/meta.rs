@@ -35,6 +35,8 @@ pub struct Parameters {
     pub payload: Payload,
     /// How inner chunks are compressed.
     pub compression: Compression,
+    /// Level of the compressor, 1 to 9; 0 is the compression's own default.
+    pub compression_level: u8,
     /// Rows of an inner chunk.
     pub chunk_rows: usize,
     /// Rows of a shard object.
@@ -157,7 +159,8 @@ struct Stored {
     bits: u8,
     payload: u8,
     compression: u8,
-    reserved: [u8; 4],
+    compression_level: u8,
+    reserved: [u8; 3],
 }
 
 impl Meta {
@@ -254,7 +257,8 @@ impl Meta {
             bits: p.bits,
             payload: p.payload as u8,
             compression: p.compression as u8,
-            reserved: [0; 4],
+            compression_level: p.compression_level,
+            reserved: [0; 3],
         };
         assert!(body.len() >= size_of::<Stored>(), "meta page too short");
         // SAFETY: the body is long enough and `Stored` is plain data.
@@ -276,6 +280,7 @@ impl Meta {
             payload: Payload::from_u8(s.payload).unwrap_or_else(|| corrupt("unknown payload")),
             compression: Compression::from_u8(s.compression)
                 .unwrap_or_else(|| corrupt("unknown compression")),
+            compression_level: s.compression_level,
             chunk_rows: s.chunk_rows as usize,
             shard_rows: s.shard_rows as usize,
             rotation_seed: s.rotation_seed,

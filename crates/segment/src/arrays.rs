@@ -199,11 +199,12 @@ pub(crate) fn arrays(a: &SegmentAttributes) -> [ArraySpec; COUNT] {
 /// # Errors
 /// [`SegmentError::Invalid`] if this build of blosc lacks it.
 pub(crate) fn compressor(a: &SegmentAttributes) -> Result<Option<Arc<BloscCodec>>> {
-    let (name, level) = match a.compression {
+    let (name, default_level) = match a.compression {
         Compression::None => return Ok(None),
         Compression::Zstd => (BloscCompressor::Zstd, 3),
         Compression::Lz4 => (BloscCompressor::LZ4, 5),
     };
+    let level = if a.compression_level == 0 { default_level } else { a.compression_level };
     let refuse = |error: &dyn std::fmt::Display| {
         SegmentError::invalid(format!("no compressor {}: {error}", a.compression.name()))
     };

@@ -114,10 +114,18 @@ pub struct SegmentAttributes {
     pub payload: Payload,
     /// Compression of `vectors`.
     pub compression: Compression,
+    /// Blosc's level, 1 to 9; 0 is the default of the compression.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub compression_level: u8,
     /// Rows of an inner chunk of `vectors`.
     pub chunk_rows: u32,
     /// Rows of a shard of `vectors`; a multiple of `chunk_rows`.
     pub shard_rows: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(level: &u8) -> bool {
+    *level == 0
 }
 
 impl SegmentAttributes {
@@ -163,6 +171,7 @@ impl SegmentAttributes {
                 self.bits
             )));
         }
+        within("compression_level", self.compression_level.into(), 0, 9)?;
         let row_bytes = self.row_bytes() as u64;
         let most_chunk = MAX_CHUNK_BYTES / row_bytes;
         let most_shard = MAX_SHARD_BYTES / row_bytes;

@@ -30,13 +30,13 @@ const HEADER_BYTES: usize = 256;
 const MAGIC: u64 = u64::from_le_bytes(*b"s3vector");
 
 /// Version of this layout. It never leaves a machine, so no other version need be read.
-const LAYOUT: u64 = 1;
+const LAYOUT: u64 = 2;
 
 /// The name of a block in messages.
 const NAME: &str = "resident";
 
 /// Words of the header in use.
-const WORDS: usize = 20;
+const WORDS: usize = 21;
 
 /// The layout of a resident segment.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +96,7 @@ pub(crate) fn seal(region: &mut [u8], attributes: &SegmentAttributes) {
         a.compression as u64,
         u64::from(a.chunk_rows),
         u64::from(a.shard_rows),
+        u64::from(a.compression_level),
     ];
     for (place, word) in region.chunks_exact_mut(8).zip(words) {
         place.copy_from_slice(&word.to_ne_bytes());
@@ -131,6 +132,7 @@ fn unseal(header: &[u8]) -> std::result::Result<SegmentAttributes, &'static str>
         compression: Compression::from_u8(tiny(17)?).ok_or("an unknown compression")?,
         chunk_rows: small(18)?,
         shard_rows: small(19)?,
+        compression_level: tiny(20)?,
     };
     match usize::try_from(words[2]) {
         Ok(size) if size == Resident::size(&attributes) => Ok(attributes),

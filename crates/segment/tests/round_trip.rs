@@ -54,6 +54,24 @@ async fn arrays_of_several_chunks_come_back_whole() {
     assert!(sample.is_shown_by(&ResidentView::new(buffer.bytes()).expect("a view")));
 }
 
+/// What other readers of the array see, and a segment written before there were levels has none.
+#[tokio::test]
+async fn the_level_of_compression_is_written_down() {
+    for (compression, level, shown) in
+        [(Compression::Zstd, 0, 3), (Compression::Zstd, 9, 9), (Compression::Lz4, 1, 1)]
+    {
+        let (_directory, store) = store();
+        let shape = Shape { compression, compression_level: level, ..Shape::new(40, 8) };
+        Sample::new(shape).write(&store, "s").await.expect("written");
+        let array = store.get("s/vectors/zarr.json").await.expect("metadata");
+        let text = String::from_utf8(array.to_vec()).expect("text").replace(char::is_whitespace, "");
+        assert!(text.contains(&format!("\"clevel\":{shown}")), "{text}");
+        let group = store.get("s/zarr.json").await.expect("metadata");
+        let text = String::from_utf8(group.to_vec()).expect("text");
+        assert_eq!(text.contains("compression_level"), level != 0, "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_single_threaded_runtime_will_do() {
     let (_directory, store) = directory();

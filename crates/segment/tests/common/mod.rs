@@ -20,6 +20,7 @@ pub struct Shape {
     pub dimensions: u32,
     pub payload: Payload,
     pub compression: Compression,
+    pub compression_level: u8,
     pub chunk_rows: Option<u32>,
     pub shard_rows: Option<u32>,
     /// Bytes of a code; half a byte a dimension unless said otherwise.
@@ -34,6 +35,7 @@ impl Shape {
             dimensions,
             payload: Payload::Float32,
             compression: Compression::None,
+            compression_level: 0,
             chunk_rows: None,
             shard_rows: None,
             code_bytes: None,
@@ -141,6 +143,7 @@ impl Sample {
             rotation_seed: u64::MAX - 3,
             payload,
             compression,
+            compression_level: shape.compression_level,
             chunk_rows,
             shard_rows,
         };
@@ -267,6 +270,8 @@ pub fn shapes() -> Vec<Shape> {
                 });
             }
             shapes.push(Shape { payload, compression, ..Shape::new(700, 48) });
+            let compression_level = 9;
+            shapes.push(Shape { payload, compression, compression_level, ..Shape::new(50, 9) });
         }
     }
     shapes

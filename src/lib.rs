@@ -21,6 +21,7 @@
 
 use pgrx::prelude::*;
 
+mod collections;
 mod errors;
 mod faults;
 mod functions;

@@ -83,3 +83,18 @@ pub fn is_indexable(vector: &[f32], parameters: &Parameters) -> bool {
     }
     parameters.metric != Metric::Cosine || vector.iter().any(|&element| element != 0.0)
 }
+
+/// A new value of pgvector's type, in the current memory context. The elements are finite and at most
+/// [`MAX_DIMENSIONS`](super::options::MAX_DIMENSIONS).
+pub fn make(elements: &[f32]) -> pg_sys::Datum {
+    let bytes = size_of::<Header>() + size_of_val(elements);
+    // SAFETY: room for the header and the elements is allocated, and all of it is written.
+    unsafe {
+        let value = pg_sys::palloc(bytes).cast::<Header>();
+        value.write(Header { length: 0, dimensions: elements.len() as i16, unused: 0 });
+        pgrx::set_varsize_4b(value.cast(), bytes as i32);
+        let place = value.add(1).cast::<f32>();
+        std::ptr::copy_nonoverlapping(elements.as_ptr(), place, elements.len());
+        pg_sys::Datum::from(value)
+    }
+}

@@ -1,0 +1,249 @@
+//! What a collection is: an ordinary table with certain columns and an s3vector index.
+//!
+//! There is no list of collections beside PostgreSQL's catalogs, so a table that is renamed, moved,
+//! dumped, restored or dropped takes its collection with it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::ptr;
+use std::rc::Rc;
+use std::sync::Once;
+
+use distance::Metric;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::query::{self, Access, Param, Plan, Row};
+use super::search::Shape;
+use crate::errors::raise;
+
+/// Longest name of a table, in bytes.
+pub const MAX_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
+
+/// Prepared searches kept for a collection; more shapes than that are rare.
+const MAX_PLANS: usize = 64;
+
+/// A table that is a collection.
+#[derive(Debug)]
+pub struct Collection {
+    /// The table.
+    pub table: pg_sys::Oid,
+    /// Its s3vector index.
+    pub index: pg_sys::Oid,
+    /// Its name, which is the collection's.
+    pub name: String,
+    /// The schema it is in.
+    pub schema: String,
+    /// Schema and name, quoted.
+    pub qualified: String,
+    /// Elements of a vector.
+    pub dimensions: usize,
+    /// What the index orders by.
+    pub metric: Metric,
+    /// pgvector's type in this database.
+    pub vector_type: pg_sys::Oid,
+    /// That type's qualified name.
+    pub vector_type_name: String,
+    /// The operator that the index orders by, qualified.
+    pub operator: String,
+    plans: RefCell<HashMap<Shape, Rc<Plan>>>,
+}
+
+thread_local! {
+    /// Collections this session has used, by table.
+    static KNOWN: RefCell<HashMap<pg_sys::Oid, Rc<Collection>>> = RefCell::default();
+}
+
+/// The collection called `name`, looked for as tables are. Raises an error when there is none.
+pub fn find(name: &str) -> Rc<Collection> {
+    let Some(table) = find_relation(name) else {
+        raise(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            format!("collection \"{name}\" does not exist"),
+            "",
+            "Create it with s3vector.create_collection(), or add its schema to search_path; \
+             s3vector.list_collections() shows those there are.",
+        )
+    };
+    describe(table).unwrap_or_else(|| refuse(name))
+}
+
+/// Raises the error about something that is no collection.
+pub fn refuse(name: &str) -> ! {
+    raise(
+        PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+        format!("\"{name}\" is not a collection"),
+        "A collection is a table with the columns id text, embedding vector(n), metadata jsonb and \
+         created_at timestamptz, and a valid s3vector index on embedding.",
+        "",
+    )
+}
+
+/// The relation called `name` that search_path finds first. Names are taken literally.
+pub fn find_relation(name: &str) -> Option<pg_sys::Oid> {
+    let c_name = CString::new(name).ok().filter(|_| name.len() <= MAX_NAME && !name.is_empty())?;
+    // SAFETY: in a transaction; no lock is taken, the statements that follow take theirs.
+    let oid = unsafe {
+        let range = pg_sys::makeRangeVar(ptr::null_mut(), c_name.as_ptr().cast_mut(), -1);
+        pg_sys::RangeVarGetRelidExtended(
+            range,
+            pg_sys::NoLock as i32,
+            pg_sys::RVROption::RVR_MISSING_OK,
+            None,
+            ptr::null_mut(),
+        )
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Tables that are collections, with what must be known about them: the one definition of what a
+/// collection is. Takes no lock, so that a table somebody is dropping is not waited for.
+const DEFINITION: &str = "
+    SELECT DISTINCT ON (c.oid) c.oid, i.indexrelid, c.relname::text, n.nspname::text, a.atttypmod,
+           f.proname::text, a.atttypid, pg_catalog.format('%I.%I', tn.nspname, t.typname),
+           pg_catalog.format('OPERATOR(%I.%s)', rn.nspname, r.oprname)
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_attribute a
+      ON a.attrelid = c.oid AND a.attname = 'embedding' AND NOT a.attisdropped
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
+    JOIN pg_catalog.pg_index i
+      ON i.indrelid = c.oid AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL
+    JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+    JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 's3vector'
+    JOIN pg_catalog.pg_opclass k ON k.oid = i.indclass[0]
+    JOIN pg_catalog.pg_amproc p ON p.amprocfamily = k.opcfamily AND p.amprocnum = 1
+    JOIN pg_catalog.pg_proc f ON f.oid = p.amproc
+    JOIN pg_catalog.pg_amop o ON o.amopfamily = k.opcfamily AND o.amopstrategy = 1
+    JOIN pg_catalog.pg_operator r ON r.oid = o.amopopr
+    JOIN pg_catalog.pg_namespace rn ON rn.oid = r.oprnamespace
+    WHERE c.relkind IN ('r', 'p') AND ($1 IS NULL OR c.oid = $1) AND 3 = (
+        SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute b
+        WHERE b.attrelid = c.oid AND NOT b.attisdropped
+          AND (b.attname = 'id' AND b.atttypid = 'pg_catalog.text'::pg_catalog.regtype
+               OR b.attname = 'metadata' AND b.atttypid = 'pg_catalog.jsonb'::pg_catalog.regtype
+               OR b.attname = 'created_at'
+                  AND b.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype))
+    ORDER BY c.oid, i.indexrelid";
+
+/// What a table is as a collection; `None` when it is none.
+pub fn describe(table: pg_sys::Oid) -> Option<Rc<Collection>> {
+    let known = KNOWN.with(|known| known.borrow().get(&table).cloned());
+    // A schema's new name is not announced to those who know its tables.
+    if let Some(known) = known.filter(|known| schema_of(table).as_deref() == Some(&known.schema)) {
+        return Some(known);
+    }
+    static CALLBACK: Once = Once::new();
+    CALLBACK.call_once(|| {
+        // SAFETY: on the main thread, once a process.
+        unsafe {
+            pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::null());
+        }
+    });
+    let collection = Rc::new(all(Some(table)).pop()?);
+    KNOWN.with(|known| known.borrow_mut().insert(table, Rc::clone(&collection)));
+    Some(collection)
+}
+
+/// Tables change: what is known about them is forgotten.
+#[pg_guard]
+unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, table: pg_sys::Oid) {
+    KNOWN.with(|known| {
+        let mut known = known.borrow_mut();
+        if table == pg_sys::InvalidOid {
+            known.clear();
+        } else {
+            known.remove(&table);
+        }
+    });
+}
+
+/// The collections of this database, or the one that a table is.
+pub fn all(table: Option<pg_sys::Oid>) -> Vec<Collection> {
+    let params = [Param::of(pg_sys::OIDOID, table.map(Into::into))];
+    // What this very statement has created counts too.
+    let (collections, _) = query::fetch(DEFINITION, &params, Access::Write, read);
+    collections.into_iter().flatten().collect()
+}
+
+fn read(row: Row) -> Option<Collection> {
+    let (name, schema) = (row.get::<String>(3)?, row.get::<String>(4)?);
+    Some(Collection {
+        table: row.get(1)?,
+        index: row.get(2)?,
+        qualified: format!("{}.{}", quote(&schema), quote(&name)),
+        name,
+        schema,
+        dimensions: row.get::<i32>(5)?.max(0) as usize,
+        metric: match row.get::<String>(6)?.as_str() {
+            "s3vector_metric_l2" => Metric::L2,
+            "s3vector_metric_ip" => Metric::InnerProduct,
+            "s3vector_metric_cosine" => Metric::Cosine,
+            _ => return None,
+        },
+        vector_type: row.get(7)?,
+        vector_type_name: row.get(8)?,
+        operator: row.get(9)?,
+        plans: RefCell::default(),
+    })
+}
+
+/// The name of a relation's schema.
+pub fn schema_of(relation: pg_sys::Oid) -> Option<String> {
+    // SAFETY: looks into the catalogs.
+    namespace_name(unsafe { pg_sys::get_rel_namespace(relation) })
+}
+
+/// The name of a schema.
+pub fn namespace_name(schema: pg_sys::Oid) -> Option<String> {
+    // SAFETY: looks into the catalogs; what is returned is copied and freed.
+    unsafe {
+        let name = pg_sys::get_namespace_name(schema);
+        if name.is_null() {
+            return None;
+        }
+        let copy = CStr::from_ptr(name).to_string_lossy().into_owned();
+        pg_sys::pfree(name.cast());
+        Some(copy)
+    }
+}
+
+/// An identifier as it is written in SQL.
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string as it is written in SQL.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+impl Collection {
+    /// The prepared search of this shape, made by `prepare` when there is none.
+    pub fn plan(&self, shape: &Shape, prepare: impl FnOnce() -> Plan) -> Rc<Plan> {
+        if let Some(plan) = self.plans.borrow().get(shape) {
+            return Rc::clone(plan);
+        }
+        let plan = Rc::new(prepare());
+        let mut plans = self.plans.borrow_mut();
+        if plans.len() >= MAX_PLANS {
+            plans.clear();
+        }
+        plans.insert(shape.clone(), Rc::clone(&plan));
+        plan
+    }
+
+    /// Raises an error unless a vector has as many elements as the collection's.
+    pub fn check_dimensions(&self, what: &str, dimensions: usize) {
+        if dimensions != self.dimensions {
+            raise(
+                PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+                format!("{what} has {dimensions} dimensions, not {}", self.dimensions),
+                format!("Collection \"{}\" holds vectors of {}.", self.name, self.dimensions),
+                "",
+            );
+        }
+    }
+}

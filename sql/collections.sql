@@ -131,3 +131,31 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION s3vector.get_collection_info IS
     'what a collection is, how many vectors it has, and what it takes';
+
+CREATE FUNCTION s3vector.import_zarr(
+    url text,
+    collection text,
+    "array" text DEFAULT 'vectors',
+    ids text DEFAULT NULL,
+    metadata text DEFAULT NULL,
+    distance_metric text DEFAULT 'cosine'
+) RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 's3vector_import_zarr';
+COMMENT ON FUNCTION s3vector.import_zarr IS
+    'adds the rows of a Zarr array to a collection, which is created if there is none';
+
+CREATE FUNCTION s3vector.import_collection(url text, name text)
+    RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 's3vector_import_collection';
+COMMENT ON FUNCTION s3vector.import_collection IS
+    'creates a collection from one that the older S3 and Zarr engine wrote';
+
+CREATE FUNCTION s3vector.export_zarr(collection text, url text)
+    RETURNS bigint LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 's3vector_export_zarr';
+COMMENT ON FUNCTION s3vector.export_zarr IS
+    'writes vectors, ids and metadata of a collection as a Zarr group';
+
+-- They read and write where the server may: for superusers and those whom a superuser grants it.
+REVOKE ALL ON FUNCTION s3vector.import_zarr, s3vector.import_collection, s3vector.export_zarr
+    FROM PUBLIC;

@@ -3,6 +3,7 @@
 //! An error crosses from the storage worker to a backend through shared memory, so it has a
 //! plain form, [`Failure`], that both sides understand.
 
+use exchange::ExchangeError;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use segment::SegmentError;
@@ -152,6 +153,27 @@ impl From<StorageError> for Failure {
             kind,
             message: error.to_string(),
             detail: error.detail(),
+            hint: error.hint().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+impl From<ExchangeError> for Failure {
+    fn from(error: ExchangeError) -> Self {
+        use ExchangeError as E;
+        let kind = match &error {
+            E::Storage(storage) => return storage.clone().into(),
+            E::Absent { .. } | E::NoArray { .. } | E::NoCollection { .. } => FailureKind::Missing,
+            E::Type { .. } | E::Codec { .. } | E::Unsupported { .. } => FailureKind::Unsupported,
+            E::Corrupt { .. } | E::Batch { .. } => FailureKind::Corrupt,
+            E::Shape { .. } | E::Lengths { .. } | E::Row { .. } => FailureKind::Config,
+            E::NotEmpty { .. } | E::Invalid { .. } => FailureKind::Config,
+            E::Lost => FailureKind::Io,
+        };
+        Self {
+            kind,
+            message: error.to_string(),
+            detail: error.detail().unwrap_or_default(),
             hint: error.hint().unwrap_or_default().to_owned(),
         }
     }

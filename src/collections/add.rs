@@ -41,7 +41,12 @@ sql_function!(
 ///
 /// A row that is replaced keeps its metadata when none came with any row.
 pub fn add(collection: &Collection, input: Input, update: bool) -> Vec<String> {
-    let Input { ids, mut vectors, metadata } = input;
+    // An import has no such argument, and counts from 0.
+    let hint = match input.first {
+        0 => "",
+        _ => "Pass update => true to replace rows that exist.",
+    };
+    let Input { first, ids, mut vectors, metadata } = input;
     if ids.is_empty() {
         return ids;
     }
@@ -71,9 +76,13 @@ pub fn add(collection: &Collection, input: Input, update: bool) -> Vec<String> {
         let at = ids.iter().position(|id| !added.contains(id)).unwrap_or_default();
         raise(
             PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
-            format!("the id of row {} is already in collection \"{}\"", at + 1, collection.name),
+            format!(
+                "the id of row {} is already in collection \"{}\"",
+                first + at as u64,
+                collection.name
+            ),
             format!("It is \"{}\". No row has been added.", ids[at]),
-            "Pass update => true to replace rows that exist.",
+            hint,
         );
     }
     ids

@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 use super::call::sql_function;
 use super::config::Config;
 use super::query::{self, Access, Param};
-use super::table::{self, MAX_NAME, describe, find, literal, namespace_name, quote};
+use super::table::{self, Collection, MAX_NAME, describe, find, literal, namespace_name, quote};
 use crate::errors::raise;
 use crate::index::options::MAX_DIMENSIONS;
 
@@ -66,6 +66,32 @@ pub struct New<'a> {
 
 /// Creates a collection; returns its table.
 pub fn create(new: &New<'_>) -> pg_sys::Oid {
+    draft(new).finish()
+}
+
+/// A new collection's table, without its indexes: rows are added to it faster.
+pub struct Draft {
+    collection: Collection,
+    indexes: [String; 2],
+}
+
+impl Draft {
+    /// What can be added to.
+    pub fn collection(&self) -> &Collection {
+        &self.collection
+    }
+
+    /// Creates the indexes; returns the table.
+    pub fn finish(self) -> pg_sys::Oid {
+        for statement in self.indexes {
+            query::run(&statement, &[], Access::Write);
+        }
+        self.collection.table
+    }
+}
+
+/// Creates the table of a collection.
+pub fn draft(new: &New<'_>) -> Draft {
     check_name(new.name);
     if !(1..=MAX_DIMENSIONS as i32).contains(&new.dimensions) {
         raise(
@@ -75,7 +101,8 @@ pub fn create(new: &New<'_>) -> pg_sys::Oid {
             "",
         );
     }
-    let types = Types::of_metric(metric(new.metric));
+    let metric = metric(new.metric);
+    let types = Types::of_metric(metric);
     let options = Config::parse(new.config, new.dimensions as usize).options();
     let schema = creation_schema(new.name);
     lock_name(schema, new.name);
@@ -84,28 +111,29 @@ pub fn create(new: &New<'_>) -> pg_sys::Oid {
         pgrx::error!("the schema to create a collection in has just been dropped")
     };
     let table = format!("{}.{}", quote(&schema_name), quote(new.name));
+    let statement = format!(
+        "CREATE TABLE {table} (
+            id pg_catalog.text COLLATE pg_catalog.\"C\" PRIMARY KEY,
+            embedding {}({}) NOT NULL,
+            metadata pg_catalog.jsonb NOT NULL DEFAULT '{{}}'
+                CHECK (pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object'),
+            created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now())",
+        types.vector, new.dimensions
+    );
+    query::run(&statement, &[], Access::Write);
     let options = if options.is_empty() {
         String::new()
     } else {
         let list = options.iter().map(|(name, value)| format!("{name} = {}", literal(value)));
         format!("WITH ({})", list.collect::<Vec<_>>().join(", "))
     };
-    for statement in [
-        format!(
-            "CREATE TABLE {table} (
-                id pg_catalog.text COLLATE pg_catalog.\"C\" PRIMARY KEY,
-                embedding {}({}) NOT NULL,
-                metadata pg_catalog.jsonb NOT NULL DEFAULT '{{}}'
-                    CHECK (pg_catalog.jsonb_typeof(metadata) OPERATOR(pg_catalog.=) 'object'),
-                created_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now())",
-            types.vector, new.dimensions
-        ),
+    let indexes = [
         format!("CREATE INDEX ON {table} USING s3vector (embedding {}) {options}", types.class),
         format!("CREATE INDEX ON {table} USING gin (metadata pg_catalog.jsonb_path_ops)"),
-    ] {
-        query::run(&statement, &[], Access::Write);
-    }
-    relation_in(schema, new.name)
+    ];
+    let created = relation_in(schema, new.name);
+    let names = (new.name.to_owned(), schema_name);
+    Draft { collection: Collection::new(created, names, new.dimensions, metric, &types), indexes }
 }
 
 /// Raises an error unless a collection can be called that.
@@ -136,8 +164,11 @@ fn metric(name: &str) -> &'static str {
 }
 
 /// Names of what a collection is made with, qualified and quoted.
-struct Types {
-    vector: String,
+pub struct Types {
+    /// pgvector's type.
+    pub vector_type: pg_sys::Oid,
+    /// Its name.
+    pub vector: String,
     class: String,
 }
 
@@ -145,7 +176,7 @@ impl Types {
     /// Of this database's operator class for a metric.
     fn of_metric(metric: &str) -> Self {
         let sql = "
-            SELECT pg_catalog.format('%I.%I', tn.nspname, t.typname),
+            SELECT t.oid, pg_catalog.format('%I.%I', tn.nspname, t.typname),
                    pg_catalog.format('%I.%I', kn.nspname, k.opcname)
             FROM pg_catalog.pg_am m
             JOIN pg_catalog.pg_opclass k ON k.opcmethod = m.oid
@@ -157,8 +188,11 @@ impl Types {
             WHERE m.amname = 's3vector' AND f.proname::text = $1
             ORDER BY k.oid LIMIT 1";
         let params = [Param::new(format!("s3vector_metric_{metric}"))];
-        let read = |row: query::Row| Some(Self { vector: row.get(1)?, class: row.get(2)? });
-        let (mut found, _) = query::fetch(sql, &params, Access::Read, read);
+        let read = |row: query::Row| {
+            Some(Self { vector_type: row.get(1)?, vector: row.get(2)?, class: row.get(3)? })
+        };
+        let (mut found, _) =
+            query::with_plain_path(|| query::fetch(sql, &params, Access::Read, read));
         found.pop().flatten().unwrap_or_else(|| {
             pgrx::error!("there is no operator class of s3vector for the metric {metric}")
         })

@@ -5,9 +5,11 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 
+use exchange::Batch;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -27,6 +29,8 @@ const JSON_OBJECT: u32 = 0x2000_0000;
 /// Rows to be added.
 #[derive(Default)]
 pub struct Input {
+    /// What errors call the first row.
+    pub first: u64,
     /// Ids; those that were missing have been generated.
     pub ids: Vec<String>,
     /// Values of the collection's vector type.
@@ -64,7 +68,29 @@ impl Input {
             }
             None => vec![None; vectors.len()],
         };
-        Self { ids: with_ids(ids), vectors, metadata }
+        Self { first: 1, ids: with_ids(ids, 1), vectors, metadata }
+    }
+
+    /// From an import: its rows are counted from 0, and without ids are called by their numbers.
+    pub fn from_batch(batch: Batch, collection: &Collection) -> Self {
+        let Batch { first_row, rows, dimensions, vectors, ids, metadata } = batch;
+        let numbers = first_row..first_row + rows as u64;
+        let ids = ids.unwrap_or_else(|| numbers.clone().map(|row| row.to_string()).collect());
+        let metadata = metadata.map(|texts| {
+            let objects = numbers.clone().zip(texts).map(|(number, text)| {
+                let object = json(&text);
+                check_metadata(number, object);
+                object
+            });
+            objects.collect()
+        });
+        let vectors = numbers.zip(vectors.chunks_exact(dimensions));
+        Self {
+            first: first_row,
+            ids: with_ids(ids.into_iter().map(Some).collect(), first_row),
+            vectors: vectors.map(|(number, row)| built(number, row, collection)).collect(),
+            metadata,
+        }
     }
 
     /// From `add_vectors(collection, items, update)`: a JSON array of `{id, vector, metadata}`.
@@ -76,7 +102,7 @@ impl Input {
                 "Pass [{\"id\": …, \"vector\": […], \"metadata\": {…}}, …].",
             )
         };
-        let mut input = Self::default();
+        let mut input = Self { first: 1, ..Self::default() };
         let (mut ids, mut metadata, mut any) = (Vec::new(), Vec::new(), false);
         for (number, item) in (1..).zip(items) {
             let item: Item = serde_json::from_str(item.get()).unwrap_or_else(|error| {
@@ -94,7 +120,7 @@ impl Input {
             check_metadata(number, object);
             metadata.push(object);
         }
-        input.ids = with_ids(ids);
+        input.ids = with_ids(ids, 1);
         input.metadata = any.then_some(metadata);
         input
     }
@@ -120,7 +146,7 @@ fn sentence(error: &str) -> String {
 }
 
 /// An id that is a string or a number.
-fn id_of(number: usize, id: &RawValue) -> String {
+fn id_of(number: u64, id: &RawValue) -> String {
     let text = id.get();
     match text.as_bytes().first() {
         Some(b'"') => serde_json::from_str(text).unwrap_or_default(),
@@ -140,9 +166,9 @@ fn same_length(given: usize, what: &str, rows: usize) {
 }
 
 /// Every id, checked; those that are missing are generated, so that later ones sort behind.
-fn with_ids(ids: Vec<Option<String>>) -> Vec<String> {
+fn with_ids(ids: Vec<Option<String>>, first: u64) -> Vec<String> {
     let mut seen = HashMap::with_capacity(ids.len());
-    for (number, id) in (1..).zip(&ids) {
+    for (number, id) in (first..).zip(&ids) {
         let Some(id) = id else { continue };
         if id.is_empty() || id.len() > MAX_ID {
             invalid(
@@ -151,10 +177,10 @@ fn with_ids(ids: Vec<Option<String>>) -> Vec<String> {
                 "",
             );
         }
-        if let Some(first) = seen.insert(id.clone(), number) {
+        if let Some(before) = seen.insert(id.clone(), number) {
             refuse(
                 PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
-                format!("rows {first} and {number} have the same id \"{id}\""),
+                format!("rows {before} and {number} have the same id \"{id}\""),
                 "",
                 "",
             );
@@ -206,12 +232,12 @@ fn vector_elements(array: pg_sys::Datum, collection: &Collection) -> Vec<pg_sys:
         let Some(datum) = element else { missing(number) };
         // SAFETY: an element of an array of vectors.
         let vector = unsafe { Vector::new(*datum) };
-        collection.check_dimensions(&format!("vector {number}"), vector.as_slice().len());
+        collection.check_vector(&format!("vector {number}"), vector.as_slice());
     }
     elements.into_iter().flatten().collect()
 }
 
-fn missing(number: usize) -> ! {
+fn missing(number: u64) -> ! {
     refuse(
         PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
         format!("vector {number} is null"),
@@ -259,8 +285,8 @@ fn matrix_rows(array: pg_sys::Datum, collection: &Collection) -> Vec<pg_sys::Dat
 }
 
 /// A vector value made of numbers, which are checked.
-fn built(number: usize, elements: &[f32], collection: &Collection) -> pg_sys::Datum {
-    collection.check_dimensions(&format!("vector {number}"), elements.len());
+fn built(number: u64, elements: &[f32], collection: &Collection) -> pg_sys::Datum {
+    collection.check_vector(&format!("vector {number}"), elements);
     if let Some(at) = elements.iter().position(|element| !element.is_finite()) {
         refuse(
             PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
@@ -276,10 +302,20 @@ fn built(number: usize, elements: &[f32], collection: &Collection) -> pg_sys::Da
 fn metadata(value: pg_sys::Datum, given: pg_sys::Oid, rows: usize) -> Vec<pg_sys::Datum> {
     let list = "SELECT pg_catalog.array_agg(value ORDER BY ordinality) \
                 FROM pg_catalog.jsonb_array_elements($1::pg_catalog.jsonb) WITH ORDINALITY";
+    let text = shown(value, given).unwrap_or_default();
+    let is_json = || serde_json::from_str::<IgnoredAny>(&text).is_ok();
     let sql = match given {
         pg_sys::JSONBARRAYOID => None,
-        pg_sys::JSONBOID | pg_sys::JSONOID => Some(list),
-        pg_sys::TEXTOID if text_of(value).trim_start().starts_with('[') => Some(list),
+        pg_sys::JSONBOID | pg_sys::JSONOID | pg_sys::TEXTOID
+            if text.trim_start().starts_with('[') =>
+        {
+            Some(list)
+        }
+        pg_sys::JSONBOID | pg_sys::JSONOID | pg_sys::TEXTOID if is_json() => invalid(
+            "metadata must be a JSON array".into(),
+            "",
+            "Give an object for each vector, as jsonb[] or in a JSON array.",
+        ),
         pg_sys::TEXTOID | pg_sys::TEXTARRAYOID | pg_sys::JSONARRAYOID => {
             Some("SELECT $1::pg_catalog.jsonb[]")
         }
@@ -307,6 +343,15 @@ fn metadata(value: pg_sys::Datum, given: pg_sys::Oid, rows: usize) -> Vec<pg_sys
         .collect()
 }
 
+/// The text of one JSON value, or of what may be one.
+fn shown(value: pg_sys::Datum, given: pg_sys::Oid) -> Option<String> {
+    match given {
+        pg_sys::JSONBOID => Some(json_text(value)),
+        pg_sys::JSONOID | pg_sys::TEXTOID => Some(text_of(value)),
+        _ => None,
+    }
+}
+
 fn text_of(value: pg_sys::Datum) -> String {
     // SAFETY: a text value.
     unsafe { String::from_datum(value, false) }.unwrap_or_default()
@@ -326,7 +371,7 @@ pub fn json(text: &str) -> pg_sys::Datum {
 }
 
 /// Raises an error unless metadata is an object of a sensible size.
-fn check_metadata(number: usize, value: pg_sys::Datum) {
+fn check_metadata(number: u64, value: pg_sys::Datum) {
     // SAFETY: a jsonb value: behind the length of the varlena comes the header of its root.
     let (bytes, header) = unsafe {
         let plain = pg_sys::pg_detoast_datum(value.cast_mut_ptr());

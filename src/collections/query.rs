@@ -97,7 +97,8 @@ impl Plan {
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        UNUSED.with(|unused| unused.borrow_mut().push(self.0));
+        // At the end of the process the list may be gone already, and so may be the plan.
+        let _ = UNUSED.try_with(|unused| unused.borrow_mut().push(self.0));
     }
 }
 
@@ -110,6 +111,27 @@ pub fn answer(call: Call, sql: &str, params: &[Param]) {
         let plan = prepare(sql, &types(params), 0);
         execute(plan, params, Access::Read, receiver);
         pg_sys::SPI_finish();
+    }
+}
+
+/// Calls `work` with a search_path of nothing but the catalogs: its statements mean what they say.
+pub fn with_plain_path<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: an error ends the level together with its transaction.
+    unsafe {
+        let level = pg_sys::NewGUCNestLevel();
+        pg_sys::set_config_option(
+            c"search_path".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+        let result = work();
+        pg_sys::AtEOXact_GUC(false, level);
+        result
     }
 }
 
@@ -163,6 +185,46 @@ pub fn fetch_value(sql: &str, params: &[Param], access: Access) -> Option<pg_sys
             });
         pg_sys::SPI_finish();
         value
+    }
+}
+
+/// A result that is read bit by bit. Nothing else of SPI's is left open by this session meanwhile.
+pub struct Cursor(pg_sys::Portal);
+
+impl Cursor {
+    /// Begins to run a statement without parameters.
+    pub fn open(sql: &str) -> Self {
+        // SAFETY: SPI functions in their order; the portal keeps what it needs of the plan.
+        unsafe {
+            connect();
+            let plan = prepare(sql, &[], 0);
+            let (values, nulls) = (ptr::null_mut(), ptr::null());
+            Self(pg_sys::SPI_cursor_open(ptr::null(), plan, values, nulls, true))
+        }
+    }
+
+    /// Reads the next rows, `count` at most.
+    pub fn fetch(&mut self, count: usize, mut read: impl FnMut(Row)) {
+        // SAFETY: the portal is open; rows are read while they exist.
+        unsafe {
+            pg_sys::SPI_cursor_fetch(self.0, true, count as _);
+            let table = pg_sys::SPI_tuptable;
+            if let Some(rows) = table.as_ref() {
+                for number in 0..rows.numvals as usize {
+                    read(Row { tuple: *rows.vals.add(number), shape: rows.tupdesc });
+                }
+                pg_sys::SPI_freetuptable(table);
+            }
+        }
+    }
+
+    /// Ends it. An error that comes before ends it as well.
+    pub fn close(self) {
+        // SAFETY: the portal is open, and SPI connected since then.
+        unsafe {
+            pg_sys::SPI_cursor_close(self.0);
+            pg_sys::SPI_finish();
+        }
     }
 }
 

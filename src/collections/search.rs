@@ -15,6 +15,9 @@ use super::table::{Collection, find};
 use crate::errors::raise;
 use crate::index::vector::Vector;
 
+/// The number 1, whatever is in search_path.
+const ONE: &str = "'1'::pg_catalog.float8";
+
 /// Rows a search returns when nobody says.
 const DEFAULT_LIMIT: i64 = 10;
 
@@ -102,7 +105,7 @@ impl Search {
         if let Some(datum) = vector {
             // SAFETY: the argument is declared as a vector.
             let vector = unsafe { Vector::new(datum) };
-            collection.check_dimensions("the query vector", vector.as_slice().len());
+            collection.check_vector("the query vector", vector.as_slice());
         }
         let filter = filters::argument(call, 2);
         let shape = Shape {
@@ -150,16 +153,18 @@ impl Search {
         if !shape.by_vector {
             let order = order.unwrap_or_else(|| "ORDER BY id".into());
             return format!(
-                "SELECT id, score, metadata, vector FROM (SELECT t.id, 1::float8 AS score, \
+                "SELECT id, score, metadata, vector FROM (SELECT t.id, {ONE} AS score, \
                  t.metadata, {vector} AS vector, t.created_at FROM {table} t {condition}) AS found \
                  {order} {page}"
             );
         }
         let distance = format!("t.embedding {} $1", collection.operator);
         let score = match collection.metric {
-            Metric::Cosine => format!("1 - ({distance})"),
-            Metric::InnerProduct => format!("- ({distance})"),
-            Metric::L2 => format!("1 / (1 + ({distance}))"),
+            Metric::Cosine => format!("{ONE} OPERATOR(pg_catalog.-) ({distance})"),
+            Metric::InnerProduct => format!("OPERATOR(pg_catalog.-) ({distance})"),
+            Metric::L2 => {
+                format!("{ONE} OPERATOR(pg_catalog./) ({ONE} OPERATOR(pg_catalog.+) ({distance}))")
+            }
         };
         let columns = format!("t.id, {score} AS score, t.metadata, {vector} AS vector");
         match order {
@@ -177,7 +182,7 @@ impl Search {
     /// The statement that makes one JSON object of it.
     fn page_sql(&self) -> String {
         let Shape { limit, offset, include_vectors, .. } = self.shape;
-        let vector = if include_vectors { ", 'vector', vector::real[]" } else { "" };
+        let vector = if include_vectors { ", 'vector', vector::pg_catalog.float4[]" } else { "" };
         format!(
             "SELECT pg_catalog.jsonb_build_object(
                 'items', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(

@@ -14,6 +14,7 @@ use distance::Metric;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::create::Types;
 use super::query::{self, Access, Param, Plan, Row};
 use super::search::Shape;
 use crate::errors::raise;
@@ -119,27 +120,33 @@ const DEFINITION: &str = "
     JOIN pg_catalog.pg_amop o ON o.amopfamily = k.opcfamily AND o.amopstrategy = 1
     JOIN pg_catalog.pg_operator r ON r.oid = o.amopopr
     JOIN pg_catalog.pg_namespace rn ON rn.oid = r.oprnamespace
-    WHERE c.relkind IN ('r', 'p') AND ($1 IS NULL OR c.oid = $1) AND 3 = (
+    WHERE c.relkind = 'r' AND ($1 IS NULL OR c.oid = $1) AND 3 = (
         SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute b
         WHERE b.attrelid = c.oid AND NOT b.attisdropped
           AND (b.attname = 'id' AND b.atttypid = 'pg_catalog.text'::pg_catalog.regtype
                OR b.attname = 'metadata' AND b.atttypid = 'pg_catalog.jsonb'::pg_catalog.regtype
                OR b.attname = 'created_at'
                   AND b.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype))
-    ORDER BY c.oid, i.indexrelid";
+    ORDER BY c.oid, x.relname";
 
 /// What a table is as a collection; `None` when it is none.
 pub fn describe(table: pg_sys::Oid) -> Option<Rc<Collection>> {
-    let known = KNOWN.with(|known| known.borrow().get(&table).cloned());
-    // A schema's new name is not announced to those who know its tables.
-    if let Some(known) = known.filter(|known| schema_of(table).as_deref() == Some(&known.schema)) {
+    if let Some(known) = KNOWN.with(|known| known.borrow().get(&table).cloned()) {
         return Some(known);
     }
-    static CALLBACK: Once = Once::new();
-    CALLBACK.call_once(|| {
+    static CALLBACKS: Once = Once::new();
+    CALLBACKS.call_once(|| {
+        let nothing = pg_sys::Datum::null();
         // SAFETY: on the main thread, once a process.
         unsafe {
-            pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::null());
+            pg_sys::CacheRegisterRelcacheCallback(Some(forget), nothing);
+            for names in [
+                pg_sys::SysCacheIdentifier::NAMESPACEOID,
+                pg_sys::SysCacheIdentifier::OPEROID,
+                pg_sys::SysCacheIdentifier::TYPEOID,
+            ] {
+                pg_sys::CacheRegisterSyscacheCallback(names as i32, Some(forget_all), nothing);
+            }
         }
     });
     let collection = Rc::new(all(Some(table)).pop()?);
@@ -160,11 +167,18 @@ unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, table: pg_sys::Oid)
     });
 }
 
+/// Schemas, operators and types get new names.
+#[pg_guard]
+unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    KNOWN.with(|known| known.borrow_mut().clear());
+}
+
 /// The collections of this database, or the one that a table is.
 pub fn all(table: Option<pg_sys::Oid>) -> Vec<Collection> {
     let params = [Param::of(pg_sys::OIDOID, table.map(Into::into))];
     // What this very statement has created counts too.
-    let (collections, _) = query::fetch(DEFINITION, &params, Access::Write, read);
+    let (collections, _) =
+        query::with_plain_path(|| query::fetch(DEFINITION, &params, Access::Write, read));
     collections.into_iter().flatten().collect()
 }
 
@@ -190,12 +204,6 @@ fn read(row: Row) -> Option<Collection> {
     })
 }
 
-/// The name of a relation's schema.
-pub fn schema_of(relation: pg_sys::Oid) -> Option<String> {
-    // SAFETY: looks into the catalogs.
-    namespace_name(unsafe { pg_sys::get_rel_namespace(relation) })
-}
-
 /// The name of a schema.
 pub fn namespace_name(schema: pg_sys::Oid) -> Option<String> {
     // SAFETY: looks into the catalogs; what is returned is copied and freed.
@@ -215,12 +223,36 @@ pub fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A string as it is written in SQL.
+/// A string as it is written in SQL, whatever standard_conforming_strings is.
 pub fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    let escape = if text.contains('\\') { "E" } else { "" };
+    format!("{escape}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 impl Collection {
+    /// A collection whose table has just been created, and which has no index yet: rows can be added.
+    pub fn new(
+        table: pg_sys::Oid,
+        (name, schema): (String, String),
+        dimensions: i32,
+        metric: &str,
+        types: &Types,
+    ) -> Self {
+        Self {
+            table,
+            index: pg_sys::InvalidOid,
+            qualified: format!("{}.{}", quote(&schema), quote(&name)),
+            name,
+            schema,
+            dimensions: dimensions as usize,
+            metric: Metric::from_name(metric).unwrap_or(Metric::Cosine),
+            vector_type: types.vector_type,
+            vector_type_name: types.vector.clone(),
+            operator: String::new(),
+            plans: RefCell::default(),
+        }
+    }
+
     /// The prepared search of this shape, made by `prepare` when there is none.
     pub fn plan(&self, shape: &Shape, prepare: impl FnOnce() -> Plan) -> Rc<Plan> {
         if let Some(plan) = self.plans.borrow().get(shape) {
@@ -233,6 +265,23 @@ impl Collection {
         }
         plans.insert(shape.clone(), Rc::clone(&plan));
         plan
+    }
+
+    /// Raises an error unless a vector has as many elements as the collection's, and a direction where
+    /// that is what is compared.
+    pub fn check_vector(&self, what: &str, vector: &[f32]) {
+        self.check_dimensions(what, vector.len());
+        if self.metric == Metric::Cosine && vector.iter().all(|&element| element == 0.0) {
+            raise(
+                PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+                format!("{what} has no direction"),
+                format!(
+                    "All its elements are 0, and collection \"{}\" compares by cosine.",
+                    self.name
+                ),
+                "",
+            );
+        }
     }
 
     /// Raises an error unless a vector has as many elements as the collection's.

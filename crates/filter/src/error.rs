@@ -106,6 +106,9 @@ pub enum FilterError {
         /// Bytes of the filter.
         bytes: usize,
     },
+    /// More values than [`MAX_VALUES`](crate::MAX_VALUES).
+    #[error("filter compares with too many values")]
+    TooManyValues,
     /// Its path would have more bytes than [`MAX_PATH_BYTES`](crate::MAX_PATH_BYTES).
     #[error("filter is too complex")]
     TooComplex,
@@ -155,6 +158,9 @@ impl FilterError {
             )),
             Self::TooLong { bytes } => {
                 Some(format!("It has {bytes} bytes, the limit is {}.", crate::MAX_BYTES))
+            }
+            Self::TooManyValues => {
+                Some(format!("The limit is {} in all operators together.", crate::MAX_VALUES))
             }
             Self::TooComplex => Some(format!(
                 "The jsonpath for it would be longer than {} bytes.",

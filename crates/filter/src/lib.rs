@@ -47,6 +47,10 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// written for each of them, so that a path can be much longer than its filter.
 pub const MAX_PATH_BYTES: usize = 4 << 20;
 
+/// The most values that a filter may compare with. A GIN index takes a time that grows with the
+/// square of it: under a second for this many.
+pub const MAX_VALUES: usize = 10_000;
+
 /// How many levels down a filter may go: every key (every step of a dotted path), operator and
 /// array element is one.
 pub const MAX_DEPTH: usize = 64;
@@ -60,7 +64,7 @@ pub const MAX_DEPTH: usize = 64;
 /// # Errors
 ///
 /// When `filter` is not JSON, breaks a rule of the language, or exceeds [`MAX_BYTES`],
-/// [`MAX_PATH_BYTES`] or [`MAX_DEPTH`].
+/// [`MAX_PATH_BYTES`], [`MAX_VALUES`] or [`MAX_DEPTH`].
 pub fn compile(filter: &str) -> Result<Option<String>, FilterError> {
     if filter.len() > MAX_BYTES {
         return Err(FilterError::TooLong { bytes: filter.len() });

@@ -1,6 +1,6 @@
 //! Each form of the language, and each way to break its rules.
 
-use crate::{FilterError, MAX_BYTES, MAX_DEPTH, compile};
+use crate::{FilterError, MAX_BYTES, MAX_DEPTH, MAX_VALUES, compile};
 
 /// The condition of a filter that some rows match: what stands in `$ ? (…)`.
 #[track_caller]
@@ -227,7 +227,10 @@ fn limits() {
     let shared = format!("{{\"{}\": {{{}}}}}", "x".repeat(10_000), conditions.join(","));
     assert_eq!(compile(&shared), Err(FilterError::TooComplex));
     // A key that nothing repeats may be as long as a filter.
-    let values: Vec<_> = (0..50_000).map(|number| number.to_string()).collect();
-    let values = format!("{{\"{}\": {{\"$in\": [{}]}}}}", "x".repeat(500_000), values.join(","));
-    assert!(compile(&values).is_ok());
+    let values = |count: usize| {
+        let values: Vec<_> = (0..count).map(|number| number.to_string()).collect();
+        format!("{{\"{}\": {{\"$in\": [{}]}}}}", "x".repeat(500_000), values.join(","))
+    };
+    assert!(compile(&values(MAX_VALUES)).is_ok());
+    assert_eq!(compile(&values(MAX_VALUES + 1)), Err(FilterError::TooManyValues));
 }

@@ -3,7 +3,7 @@
 use crate::condition::{Condition, Order, Test};
 use crate::like::Like;
 use crate::literal::{Literal, quote};
-use crate::{FilterError, MAX_PATH_BYTES};
+use crate::{FilterError, MAX_PATH_BYTES, MAX_VALUES};
 
 /// Operands joined side by side. More are split in halves, because PostgreSQL goes as deep into
 /// recursion as a chain is long.
@@ -11,7 +11,7 @@ const JOINED: usize = 16;
 
 /// The path of a condition; `None` when every row fulfils it.
 pub(crate) fn jsonpath(condition: &Condition) -> Result<Option<String>, FilterError> {
-    let mut writer = Writer { text: String::new(), value: "@".to_owned() };
+    let mut writer = Writer { text: String::new(), value: "@".to_owned(), values: 0 };
     match condition {
         Condition::Constant(true) => return Ok(None),
         Condition::Constant(false) => writer.text.push_str("$ ? (1 == 0)"),
@@ -28,6 +28,8 @@ struct Writer {
     text: String,
     /// The path from the row's object to the value in question.
     value: String,
+    /// Values compared with so far.
+    values: usize,
 }
 
 type Written = Result<(), FilterError>;
@@ -96,6 +98,13 @@ impl Writer {
 
     /// Writes a test of the value, or its exact complement.
     fn test(&mut self, test: &Test, holds: bool) -> Written {
+        self.values += match test {
+            Test::OneOf(literals) => literals.len(),
+            _ => 1,
+        };
+        if self.values > MAX_VALUES {
+            return Err(FilterError::TooManyValues);
+        }
         match test {
             Test::OneOf(literals) if literals.len() > 1 => {
                 self.element(holds, "!= \"array\"", |writer| {

@@ -110,8 +110,8 @@ proptest! {
     #[test]
     fn nothing_else_gets_through(filter in hostile_filter()) {
         match compile(&filter) {
-            Ok(None) => {eprintln!("N")}
-            Ok(Some(path)) => {eprintln!("S {path}");
+            Ok(None) => {}
+            Ok(Some(path)) => {
                 let (rest, _) = take_apart(&path).expect("literals that end");
                 let mut rest = rest;
                 for known in [
@@ -123,7 +123,7 @@ proptest! {
                 let known = |c: char| c.is_ascii_digit() || " @.()!=<>&|-?".contains(c);
                 prop_assert!(rest.chars().all(known), "{rest}");
             }
-            Err(error) => {eprintln!("E {error}"); prop_assert!(!error.message().is_empty())},
+            Err(error) => prop_assert!(!error.message().is_empty()),
         }
     }
 }
@@ -144,16 +144,17 @@ fn hostile_filter() -> impl Strategy<Value = String> {
     ];
     let name = prop::sample::select(names).prop_map(str::to_owned);
     let scalar = prop_oneof![
-        prop::sample::select(vec!["null", "true", "false", "0", "-1.5"]).prop_map(str::to_owned),
-        hostile().prop_map(|text| json(&text, false)),
+        2 => Just("[\"\", null]".to_owned()),
+        2 => prop::sample::select(vec!["null", "true", "false", "0", "-1.5"]).prop_map(str::to_owned),
+        4 => hostile().prop_map(|text| json(&text, false)),
     ];
     let outer = prop::sample::select(vec!["a", "\\$b.c"]).prop_map(str::to_owned);
     let operand = scalar.prop_recursive(4, 24, 3, move |inner| {
         let member = (name.clone(), inner.clone());
         prop_oneof![
-            prop::collection::vec(inner, 0..3).prop_map(|parts| format!("[{}]", parts.join(","))),
-            prop::collection::vec(member, 0..3).prop_map(object),
+            1 => prop::collection::vec(inner, 0..4).prop_map(|parts| format!("[{}]", parts.join(","))),
+            4 => prop::collection::vec(member, 1..3).prop_map(object),
         ]
     });
-    prop::collection::vec((outer, operand), 0..3).prop_map(object)
+    prop::collection::vec((outer, operand), 1..3).prop_map(object)
 }

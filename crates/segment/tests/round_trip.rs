@@ -64,7 +64,8 @@ async fn the_level_of_compression_is_written_down() {
         let shape = Shape { compression, compression_level: level, ..Shape::new(40, 8) };
         Sample::new(shape).write(&store, "s").await.expect("written");
         let array = store.get("s/vectors/zarr.json").await.expect("metadata");
-        let text = String::from_utf8(array.to_vec()).expect("text").replace(char::is_whitespace, "");
+        let text =
+            String::from_utf8(array.to_vec()).expect("text").replace(char::is_whitespace, "");
         assert!(text.contains(&format!("\"clevel\":{shown}")), "{text}");
         let group = store.get("s/zarr.json").await.expect("metadata");
         let text = String::from_utf8(group.to_vec()).expect("text");

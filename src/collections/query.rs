@@ -135,6 +135,17 @@ pub fn with_plain_path<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Calls `work`, whose statements see what is committed by now.
+pub fn with_latest_snapshot<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: an error pops the snapshot together with its transaction.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let result = work();
+        pg_sys::PopActiveSnapshot();
+        result
+    }
+}
+
 /// Runs a statement once; returns how many rows it has changed or returned.
 pub fn run(sql: &str, params: &[Param], access: Access) -> u64 {
     fetch(sql, params, access, |_| ()).1

@@ -169,12 +169,14 @@ impl Search {
         let columns = format!("t.id, {score} AS score, t.metadata, {vector} AS vector");
         match order {
             None => {
-                format!("SELECT {columns} FROM {table} t {condition} ORDER BY {distance} {page}")
+                format!(
+                    "SELECT {columns} FROM {table} t {condition} ORDER BY {distance}, t.id {page}"
+                )
             }
             // The page is of the nearest rows; the order is that of its rows among themselves.
             Some(order) => format!(
                 "SELECT id, score, metadata, vector FROM (SELECT {columns}, t.created_at FROM \
-                 {table} t {condition} ORDER BY {distance} {page}) AS found {order}"
+                 {table} t {condition} ORDER BY {distance}, t.id {page}) AS found {order}"
             ),
         }
     }

@@ -3,7 +3,7 @@
 //! There is no list of collections beside PostgreSQL's catalogs, so a table that is renamed, moved,
 //! dumped, restored or dropped takes its collection with it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::ptr;
@@ -54,6 +54,8 @@ pub struct Collection {
 thread_local! {
     /// Collections this session has used, by table.
     static KNOWN: RefCell<HashMap<pg_sys::Oid, Rc<Collection>>> = RefCell::default();
+    /// How often something was announced that can make it old.
+    static FORGOTTEN: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The collection called `name`, looked for as tables are. Raises an error when there is none.
@@ -149,14 +151,19 @@ pub fn describe(table: pg_sys::Oid) -> Option<Rc<Collection>> {
             }
         }
     });
+    let before = FORGOTTEN.get();
     let collection = Rc::new(all(Some(table)).pop()?);
-    KNOWN.with(|known| known.borrow_mut().insert(table, Rc::clone(&collection)));
+    // What changed while it was looked at is looked at again the next time.
+    if FORGOTTEN.get() == before {
+        KNOWN.with(|known| known.borrow_mut().insert(table, Rc::clone(&collection)));
+    }
     Some(collection)
 }
 
 /// Tables change: what is known about them is forgotten.
 #[pg_guard]
 unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, table: pg_sys::Oid) {
+    FORGOTTEN.set(FORGOTTEN.get() + 1);
     KNOWN.with(|known| {
         let mut known = known.borrow_mut();
         if table == pg_sys::InvalidOid {
@@ -170,15 +177,17 @@ unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, table: pg_sys::Oid)
 /// Schemas, operators and types get new names.
 #[pg_guard]
 unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    FORGOTTEN.set(FORGOTTEN.get() + 1);
     KNOWN.with(|known| known.borrow_mut().clear());
 }
 
 /// The collections of this database, or the one that a table is.
 pub fn all(table: Option<pg_sys::Oid>) -> Vec<Collection> {
     let params = [Param::of(pg_sys::OIDOID, table.map(Into::into))];
-    // What this very statement has created counts too.
-    let (collections, _) =
-        query::with_plain_path(|| query::fetch(DEFINITION, &params, Access::Write, read));
+    // As PostgreSQL looks for tables: what is there now, whenever the transaction began.
+    let (collections, _) = query::with_latest_snapshot(|| {
+        query::with_plain_path(|| query::fetch(DEFINITION, &params, Access::Read, read))
+    });
     collections.into_iter().flatten().collect()
 }
 

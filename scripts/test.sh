@@ -52,7 +52,7 @@ START=$SECONDS
 
 heading "Setup"
 lock_cache
-"$ROOT/scripts/setup.sh" postgres pgrx garage redis
+"$ROOT/scripts/setup.sh"
 export_tools
 export S3VECTOR_TEST_DIR=$RUN
 cd "$ROOT"

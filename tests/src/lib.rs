@@ -13,7 +13,7 @@
 //! returning errors, because a test that cannot be set up has failed; a cluster that is dropped
 //! while its test panics prints the end of its server log.
 //!
-//! - [`tools`]: where PostgreSQL, Garage and Python are (`make test` says).
+//! - [`tools`]: where PostgreSQL, Garage, Python and others are (`make test` says).
 //! - [`cluster`]: a PostgreSQL cluster. [`process`]: the child processes below it.
 //! - [`garage`]: an S3 server. [`redis`]: a Redis server.
 //! - [`proxy`]: makes the S3 server slow, or fail. [`tcp_proxy`]: the same for any server.
@@ -25,9 +25,11 @@
 //! - [`model`]: what clients know of the rows they wrote while servers died.
 //! - [`errors`]: what a failed statement reported.
 //! - [`python`]: checks that need zarr-python.
+//! - [`clients`]: programs in Python and JavaScript that use s3vector as its users do.
 //! - [`wait`]: waiting for something that happens elsewhere.
 
 pub mod answers;
+pub mod clients;
 pub mod cluster;
 pub mod errors;
 pub mod garage;

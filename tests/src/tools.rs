@@ -40,6 +40,32 @@ pub fn python() -> PathBuf {
     location("S3VECTOR_PYTHON")
 }
 
+/// Node.js.
+pub fn node() -> PathBuf {
+    location("S3VECTOR_NODE")
+}
+
+/// The packages that scripts for Node.js load.
+pub fn node_modules() -> PathBuf {
+    location("S3VECTOR_NODE_MODULES")
+}
+
+/// A browser.
+pub fn chromium() -> PathBuf {
+    location("S3VECTOR_CHROMIUM")
+}
+
+/// A script in this crate's `clients` folder.
+pub fn client(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
+}
+
+/// A file of the project's examples.
+pub fn example(name: &str) -> PathBuf {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    project.expect("this crate lies in the project").join("examples").join(name)
+}
+
 /// A script in this crate's `python` folder.
 pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name)

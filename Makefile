@@ -2,7 +2,7 @@
 # cache folder outside the checkout (S3VECTOR_CACHE) and leave nothing running.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo demo-shell test fmt lint clean clean-cache
+.PHONY: help setup install demo demo-shell dictionary retriever test fmt lint clean clean-cache
 
 # Where the demo stores vectors: file or s3 (a Garage server that it starts itself).
 STORAGE ?= file
@@ -11,14 +11,17 @@ ROWS ?= 10000
 # What demo-shell runs; without it, an interactive psql.
 SQL ?=
 export SQL
+# Where the dictionary listens, on loopback; 0 is any free port.
+PORT ?= 0
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make demo [STORAGE=file|s3] [ROWS=10000]"
 	@echo "  make demo-shell [STORAGE=file|s3] [SQL='SELECT …']"
+	@echo "  make dictionary [PORT=8080]"
 
-setup: ## install PostgreSQL, cargo-pgrx and Garage into the cache folder
+setup: ## install all that builds and tests need, most of it into the cache folder
 	@scripts/setup.sh
 
 install: ## build the extension and install it into the cached PostgreSQL
@@ -31,7 +34,13 @@ demo: ## build everything, index 10,000 definitions, ask questions in plain Engl
 demo-shell: ## psql inside the demo's cluster, started for it and stopped at its end
 	@scripts/demo.sh shell "$(STORAGE)"
 
-test: ## all tests: engine crates, the extension in PostgreSQL, clusters with Garage
+dictionary: ## a web page that finds words by their meaning, on a PostgreSQL of its own
+	@scripts/example.sh dictionary --port "$(PORT)"
+
+retriever: ## a LangChain retriever that answers questions, on a PostgreSQL of its own
+	@scripts/example.sh retriever
+
+test: ## all tests: engine, extension in PostgreSQL, clusters with Garage, clients, a browser
 	@scripts/test.sh
 
 fmt: ## format the Rust code

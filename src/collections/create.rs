@@ -3,7 +3,7 @@
 //! Both hold a lock on the name until their transaction ends, so that of several at once the first
 //! has its way and the others are told.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ptr;
 
@@ -41,6 +41,7 @@ sql_function!(
     /// `s3vector.delete_collection(collection)`.
     s3vector_delete_collection, pg_finfo_s3vector_delete_collection, |call| {
         let name = call.require::<String>(0, "collection");
+        refuse_when_read_only(c"delete_collection()");
         // SAFETY: looks into the catalogs.
         let schema = unsafe { pg_sys::get_rel_namespace(find(&name).table) };
         lock_name(schema, &name);
@@ -92,6 +93,8 @@ impl Draft {
 
 /// Creates the table of a collection.
 pub fn draft(new: &New<'_>) -> Draft {
+    table::require_utf8();
+    refuse_when_read_only(c"create_collection()");
     check_name(new.name);
     if !(1..=MAX_DIMENSIONS as i32).contains(&new.dimensions) {
         raise(
@@ -132,8 +135,27 @@ pub fn draft(new: &New<'_>) -> Draft {
         format!("CREATE INDEX ON {table} USING gin (metadata pg_catalog.jsonb_path_ops)"),
     ];
     let created = relation_in(schema, new.name);
+    if table::find_relation(new.name) != Some(created) {
+        raise(
+            PgSqlErrorCode::ERRCODE_RESERVED_NAME,
+            format!("a collection called \"{}\" could not be found", new.name),
+            "Another relation of that name comes before it in search_path.",
+            "Choose another name.",
+        );
+    }
     let names = (new.name.to_owned(), schema_name);
     Draft { collection: Collection::new(created, names, new.dimensions, metric, &types), indexes }
+}
+
+/// Raises PostgreSQL's own errors on a standby and in a read-only transaction.
+fn refuse_when_read_only(call: &CStr) {
+    // SAFETY: looks at the state of server and transaction.
+    unsafe {
+        pg_sys::PreventCommandDuringRecovery(call.as_ptr());
+        if pg_sys::XactReadOnly {
+            pg_sys::PreventCommandIfReadOnly(call.as_ptr());
+        }
+    }
 }
 
 /// Raises an error unless a collection can be called that.

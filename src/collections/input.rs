@@ -216,13 +216,16 @@ fn vectors(
             "Cast it to vector[] or real[].",
         );
     }
-    let array = if element == pg_sys::FLOAT4OID {
+    if element == pg_sys::FLOAT4OID {
+        return matrix_rows::<f32>(array, element, collection);
+    }
+    let array = if element == pg_sys::FLOAT8OID {
         Some(array)
     } else {
-        let cast = "SELECT $1::pg_catalog.float4[]";
+        let cast = "SELECT $1::pg_catalog.float8[]";
         query::fetch_value(cast, &[Param::of(array_type, Some(array))], Access::Read)
     };
-    array.map_or_else(Vec::new, |array| matrix_rows(array, collection))
+    array.map_or_else(Vec::new, |array| matrix_rows::<f64>(array, pg_sys::FLOAT8OID, collection))
 }
 
 /// The elements of a `vector[]`.
@@ -246,9 +249,31 @@ fn missing(number: u64) -> ! {
     )
 }
 
-/// The rows of a `real[][]`; an array of one dimension is one row.
-fn matrix_rows(array: pg_sys::Datum, collection: &Collection) -> Vec<pg_sys::Datum> {
-    // SAFETY: a float4 array, detoasted; without NULLs its elements lie side by side.
+/// A number that PostgreSQL's arrays hold as it is.
+trait Number: Copy {
+    /// The nearest element of a vector, infinite when it is beyond all of them.
+    fn narrow(self) -> f32;
+}
+
+impl Number for f32 {
+    fn narrow(self) -> f32 {
+        self
+    }
+}
+
+impl Number for f64 {
+    fn narrow(self) -> f32 {
+        self as f32
+    }
+}
+
+/// The rows of a matrix of that element type, which is `T`; an array of one dimension is one row.
+fn matrix_rows<T: Number>(
+    array: pg_sys::Datum,
+    element: pg_sys::Oid,
+    collection: &Collection,
+) -> Vec<pg_sys::Datum> {
+    // SAFETY: an array of that type, detoasted; without NULLs its elements lie side by side.
     let (lengths, values) = unsafe {
         let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
         let count = (*array).ndim.max(0) as usize;
@@ -256,7 +281,7 @@ fn matrix_rows(array: pg_sys::Datum, collection: &Collection) -> Vec<pg_sys::Dat
         let total: usize =
             if count == 0 { 0 } else { lengths.iter().map(|&n| n as usize).product() };
         if pg_sys::array_contains_nulls(array) {
-            let nulls = elements(pg_sys::Datum::from(array), pg_sys::FLOAT4OID);
+            let nulls = elements(pg_sys::Datum::from(array), element);
             let at = nulls.iter().position(Option::is_none).unwrap_or(0);
             let columns = lengths.last().map_or(1, |&n| n.max(1) as usize);
             let row = if count < 2 { 1 } else { at / columns + 1 };
@@ -269,7 +294,7 @@ fn matrix_rows(array: pg_sys::Datum, collection: &Collection) -> Vec<pg_sys::Dat
         }
         // Without a bitmap of NULLs they begin behind lengths and lower bounds.
         let header = size_of::<pg_sys::ArrayType>() + 2 * count * size_of::<i32>();
-        let data = array.cast::<u8>().add(header.next_multiple_of(8)).cast::<f32>();
+        let data = array.cast::<u8>().add(header.next_multiple_of(8)).cast::<T>();
         (lengths, std::slice::from_raw_parts(data, total))
     };
     let columns = match *lengths {
@@ -281,7 +306,15 @@ fn matrix_rows(array: pg_sys::Datum, collection: &Collection) -> Vec<pg_sys::Dat
             "Give one row for each vector.",
         ),
     };
-    (1..).zip(values.chunks_exact(columns)).map(|(n, row)| built(n, row, collection)).collect()
+    let mut vector = Vec::with_capacity(columns);
+    (1..)
+        .zip(values.chunks_exact(columns))
+        .map(|(number, row)| {
+            vector.clear();
+            vector.extend(row.iter().map(|element| element.narrow()));
+            built(number, &vector, collection)
+        })
+        .collect()
 }
 
 /// A vector value made of numbers, which are checked.

@@ -4,7 +4,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::table::{all, find};
+use super::table::{all, find_locked};
 
 extension_sql_file!(
     "../../sql/collections.sql",
@@ -27,7 +27,7 @@ fn s3vector_collections(
         name!(distance_metric, String),
     ),
 > {
-    let tables = all(collection.map(|name| find(name).table));
+    let tables = all(collection.map(|name| find_locked(name).table));
     TableIterator::new(tables.into_iter().map(|collection| {
         (
             collection.table,

@@ -139,6 +139,10 @@ pub fn with_plain_path<T>(work: impl FnOnce() -> T) -> T {
 pub fn with_latest_snapshot<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: an error pops the snapshot together with its transaction.
     unsafe {
+        // Beside parallel workers there are no new snapshots.
+        if pg_sys::IsInParallelMode() {
+            return work();
+        }
         pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
         let result = work();
         pg_sys::PopActiveSnapshot();

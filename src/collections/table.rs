@@ -22,6 +22,9 @@ use crate::errors::raise;
 /// Longest name of a table, in bytes.
 pub const MAX_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
 
+/// What readers of a table hold.
+const LOCK: i32 = pg_sys::AccessShareLock as i32;
+
 /// Prepared searches kept for a collection; more shapes than that are rare.
 const MAX_PLANS: usize = 64;
 
@@ -60,6 +63,7 @@ thread_local! {
 
 /// The collection called `name`, looked for as tables are. Raises an error when there is none.
 pub fn find(name: &str) -> Rc<Collection> {
+    require_utf8();
     let Some(table) = find_relation(name) else {
         raise(
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
@@ -70,6 +74,39 @@ pub fn find(name: &str) -> Rc<Collection> {
         )
     };
     describe(table).unwrap_or_else(|| refuse(name))
+}
+
+/// The collection called `name`, which cannot be dropped or changed until the transaction ends.
+pub fn find_locked(name: &str) -> Rc<Collection> {
+    loop {
+        let found = find(name);
+        // SAFETY: in a transaction. Getting a lock brings the news of what has happened before.
+        unsafe {
+            pg_sys::LockRelationOid(found.table, LOCK);
+            if find_relation(name) == Some(found.table) {
+                return find(name);
+            }
+            pg_sys::UnlockRelationOid(found.table, LOCK);
+        }
+    }
+}
+
+/// Raises an error in a database of another encoding: names, ids and filters are UTF-8 here.
+pub fn require_utf8() {
+    // SAFETY: reads the database's encoding; its name is a static string.
+    let name = unsafe {
+        let encoding = pg_sys::GetDatabaseEncoding();
+        if encoding == pg_sys::pg_enc::PG_UTF8 as i32 {
+            return;
+        }
+        CStr::from_ptr(pg_sys::GetDatabaseEncodingName()).to_string_lossy().into_owned()
+    };
+    raise(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        "collections need a database with the encoding UTF8",
+        format!("The encoding of this one is {name}."),
+        "s3vector indexes on tables of your own work in any encoding.",
+    )
 }
 
 /// Raises the error about something that is no collection.

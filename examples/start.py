@@ -37,7 +37,8 @@ def main():
                 connection.execute(f"CREATE DATABASE {servers.DATABASE}")
             conninfo = f"host={cluster.sockets} port={cluster.port} user=postgres dbname={servers.DATABASE}"
             try:
-                process = subprocess.Popen([sys.executable, PROGRAMS[sys.argv[1]], "--database", conninfo, *sys.argv[2:]])
+                command = [sys.executable, PROGRAMS[sys.argv[1]], "--database", conninfo, *sys.argv[2:]]
+                process = subprocess.Popen(command)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 return process.wait()
             finally:

@@ -16,6 +16,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 from flask import Flask, abort, jsonify, request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -107,6 +108,8 @@ def main():
             with make_server("127.0.0.1", options.port, app, threaded=True, request_handler=Quiet) as server:
                 print(f"  the dictionary is open at http://127.0.0.1:{server.port}/   (Ctrl-C ends it)", flush=True)
                 server.serve_forever()
+    except psycopg.OperationalError as error:
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print(flush=True)
 

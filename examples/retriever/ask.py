@@ -23,14 +23,18 @@ import sample
 from store import S3VectorStore
 
 NOTES = [
-    Document(id="note build", page_content="CREATE INDEX writes the vectors to object storage as immutable Zarr arrays.",
-             metadata={"about": "s3vector", "part": "noun"}),
-    Document(id="note search", page_content="A search walks a graph in memory and then fetches only the few vectors that can"
-             " still change the answer.", metadata={"about": "s3vector", "part": "noun"}),
-    Document(id="note loss", page_content="When the bucket is lost, REINDEX makes everything in it again from the table.",
-             metadata={"about": "s3vector", "part": "noun"}),
+    Document(id=id, page_content=text, metadata={"about": "s3vector"})
+    for id, text in {
+        "note build": "CREATE INDEX writes the vectors to object storage as immutable Zarr arrays.",
+        "note search": "A search walks a graph in memory, then fetches the few vectors that can still change the answer.",
+        "note loss": "When the bucket is lost, REINDEX makes everything in it again from the table.",
+    }.items()
 ]
-QUESTIONS = ("the fear of open spaces", "how do I recover after somebody deleted my bucket?", "to divide into two halves")
+QUESTIONS = (
+    "the fear of open spaces",
+    "how do I recover after somebody deleted my bucket?",
+    "to divide into two halves",
+)
 
 
 class MiniLM(Embeddings):

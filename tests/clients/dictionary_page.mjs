@@ -16,14 +16,18 @@ const PATIENCE = 20_000; // milliseconds
 
 const browser = await chromium.launch({
   executablePath: process.env.S3VECTOR_CHROMIUM,
-  args: ['--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run', '--disable-gpu'],
+  // It is to talk to the page's server only.
+  args: ['--disable-background-networking', '--disable-component-update', '--disable-sync', '--no-first-run',
+    '--disable-gpu'],
 });
 const page = await browser.newPage({viewport: {width: 1200, height: 860}});
 page.setDefaultTimeout(PATIENCE);
 const errors = [];
 page.on('console', (message) => { if (['error', 'warning'].includes(message.type())) errors.push(message.text()); });
 page.on('pageerror', (error) => errors.push(String(error)));
-page.on('request', (request) => { if (!/^data:/.test(request.url()) && !request.url().startsWith(address)) errors.push(request.url()); });
+page.on('request', (request) => {
+  if (!request.url().startsWith('data:') && !request.url().startsWith(address)) errors.push(request.url());
+});
 
 const answers = page.locator('#answers li');
 const words = page.locator('.words');
@@ -32,8 +36,11 @@ const brief = page.locator('#brief');
 
 /** Waits for the answers to `text` that `part` lets pass. */
 async function answered(text, part = '') {
-  await page.waitForFunction(([text, part]) => document.getElementById('status').textContent.endsWith(`“${text}”`)
-    && [...document.querySelectorAll('.part')].every((element) => part === '' || element.textContent === part), [text, part]);
+  await page.waitForFunction(([text, part]) => {
+    const parts = [...document.querySelectorAll('.part')].map((element) => element.textContent);
+    return document.getElementById('status').textContent.endsWith(`“${text}”`)
+      && parts.every((found) => part === '' || found === part);
+  }, [text, part]);
 }
 
 async function ask(text) {

@@ -26,7 +26,9 @@ def check(store):
     texts = [f"text {number}" for number in range(30)]
     ids = store.add_texts(texts[:20], [{"even": number % 2 == 0} for number in range(20)])
     assert len(set(ids)) == 20
-    documents = [Document(id=f"id {text}" if number % 2 else None, page_content=text) for number, text in enumerate(texts[20:])]
+    documents = [
+        Document(id=f"id {text}" if number % 2 else None, page_content=text) for number, text in enumerate(texts[20:])
+    ]
     more = store.add_documents(documents)
     assert more[1::2] == [document.id for document in documents[1::2]] and all(more), more
 
@@ -50,7 +52,8 @@ def check(store):
 
     # An id that comes again replaces; ids that are not there are left out.
     store.add_texts(["another text"], ids=[ids[0]])
-    assert [document.page_content for document in store.get_by_ids([ids[0], "never there", ids[1]])] == ["another text", "text 1"]
+    got = store.get_by_ids([ids[0], "never there", ids[1]])
+    assert [document.page_content for document in got] == ["another text", "text 1"], got
     try:
         store.add_texts(["text"], [{"text": "mine"}])
     except ValueError:
@@ -65,7 +68,8 @@ def check(store):
 def main():
     with closing(S3VectorStore(sys.argv[1], "fakes", EMBEDDING)) as store:
         check(store)
-    with closing(S3VectorStore.from_texts(["one", "two"], EMBEDDING, ids=["1", "2"], conninfo=sys.argv[1], collection="fakes")) as store:
+    place = {"conninfo": sys.argv[1], "collection": "fakes"}
+    with closing(S3VectorStore.from_texts(["one", "two"], EMBEDDING, ids=["1", "2"], **place)) as store:
         assert [document.id for document in store.similarity_search("two")] == ["2", "1"]
 
 

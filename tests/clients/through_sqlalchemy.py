@@ -46,7 +46,7 @@ def check(engine, opclass, rows):
             answer = session.execute(statement).all()
             for item, _ in answer:
                 assert item.label == f"item {item.id}", item.label
-                assert np.array_equal(np.asarray(item.embedding, np.float32), rows[item.id]), f"row {item.id} has other values"
+                assert np.array_equal(np.asarray(item.embedding, np.float32), rows[item.id]), f"row {item.id} differs"
             found = [(item.id, distance) for item, distance in answer]
             recalls.append(vectors.check_answers(opclass, rows, query, found))
     vectors.check_recall(recalls)

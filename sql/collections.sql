@@ -107,7 +107,8 @@ BEGIN ATOMIC
            coalesce(nullif(pg_stat_get_live_tuples(t.oid), 0), greatest(t.reltuples, 0)::bigint),
            pg_total_relation_size(t.oid)
     FROM s3vector_collections() c JOIN pg_class t ON t.oid = c.table_oid
-    WHERE has_schema_privilege(t.relnamespace, 'USAGE') AND has_any_column_privilege(t.oid, 'SELECT')
+    WHERE NOT pg_is_other_temp_schema(t.relnamespace)
+      AND has_schema_privilege(t.relnamespace, 'USAGE') AND has_any_column_privilege(t.oid, 'SELECT')
     ORDER BY c.name, c.schema;
 END;
 COMMENT ON FUNCTION s3vector.list_collections IS

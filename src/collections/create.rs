@@ -231,11 +231,15 @@ fn creation_schema(name: &str) -> pg_sys::Oid {
     }
 }
 
-/// Waits until nobody else creates or deletes that name, and keeps others from it until the
-/// transaction ends.
+/// Bytes of a name that say which others it gets in the way of: PostgreSQL cuts long names to make those
+/// of indexes, and chooses among what is left without a lock.
+const NAME_PREFIX: usize = 40;
+
+/// Waits until nobody else creates or deletes that name, or one that begins so, and keeps others from
+/// it until the transaction ends.
 fn lock_name(schema: pg_sys::Oid, name: &str) {
     let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
+    name.as_bytes()[..name.len().min(NAME_PREFIX)].hash(&mut hasher);
     // Part 0 of a schema is what DROP SCHEMA locks.
     let part = (hasher.finish() as u16).max(1);
     // SAFETY: in a transaction; the lock ends with it.

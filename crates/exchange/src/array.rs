@@ -1,6 +1,6 @@
 //! One stored array: which objects hold which rows, and fetching them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -112,8 +112,14 @@ impl<T: Cell> StoredArray<T> {
         &self.decoder
     }
 
+    /// Forgets the shards that lie wholly before the units' row `row`: they are needed no more.
+    pub(crate) fn forget_before(&self, row: u64) {
+        if let Some(shards) = &self.shards {
+            shards.forget_before(shards.shard_of([row, 0])[0]);
+        }
+    }
+
     /// Reads the bytes of all units of `band`, row-major; `None` for one that was never written.
-    /// Bands must be asked for in order.
     ///
     /// # Errors
     /// Those of the store; [`ExchangeError::Corrupt`] for a shard that cannot be.
@@ -134,12 +140,8 @@ impl<T: Cell> StoredArray<T> {
     }
 
     async fn fetch_inner(&self, shards: &Shards, units: &[Unit]) -> Result<Vec<Option<Fetched>>> {
-        let numbers = units.iter().map(|&unit| (shards.shard_of(unit), ()));
-        let numbers: BTreeMap<Unit, ()> = numbers.collect();
-        if let Some((first, ())) = numbers.first_key_value() {
-            shards.forget_before(first[0]);
-        }
-        let present = numbers.into_keys().filter_map(|number| {
+        let numbers: BTreeSet<Unit> = units.iter().map(|&unit| shards.shard_of(unit)).collect();
+        let present = numbers.into_iter().filter_map(|number| {
             let key = self.key(number);
             self.objects.size(&key).map(|size| (number, key, size))
         });

@@ -72,6 +72,8 @@ pub(crate) fn bands<T: Cell>(
     starts
         .map(move |band| {
             let (array, missing) = (Arc::clone(&array), Arc::clone(&missing));
+            // Only the band before may still be under way.
+            array.forget_before(band.start.saturating_sub(step));
             // A task of its own, so that it goes on while nobody polls.
             Task(tokio::spawn(read_band(array, band, missing))).join()
         })

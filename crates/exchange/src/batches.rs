@@ -43,7 +43,7 @@ impl Batch {
 pub struct ReadLimits {
     /// Bytes of vectors that are fetched and decoded together; two such bands are in memory, with
     /// their encoded form, besides the batches. One row of chunks is read together even if it
-    /// takes more.
+    /// takes more, and then alone; it is in memory up to three times while it is decoded.
     pub band_bytes: u64,
     /// Most bytes of vectors in a batch (at least one row).
     pub batch_bytes: usize,
@@ -53,7 +53,7 @@ pub struct ReadLimits {
 
 impl Default for ReadLimits {
     fn default() -> Self {
-        Self { band_bytes: 16 << 20, batch_bytes: 4 << 20, batch_rows: 8192 }
+        Self { band_bytes: 8 << 20, batch_bytes: 4 << 20, batch_rows: 8192 }
     }
 }
 

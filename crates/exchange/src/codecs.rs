@@ -70,6 +70,11 @@ fn prepare_v3(array: &str, codecs: &mut Value) -> Result<()> {
             Some(plain) => codec["name"] = plain.into(),
             None => {}
         }
+        let configuration = codec.get_mut("configuration").and_then(Value::as_object_mut);
+        if let Some(zstd) = configuration.filter(|_| plain.unwrap_or(&name) == "zstd") {
+            // Some writers leave it out; a frame says itself whether it has one.
+            zstd.entry("checksum").or_insert(false.into());
+        }
         let known = serde_json::from_value::<MetadataV3>(codec.clone())
             .map_err(|error| error.to_string())
             .and_then(|metadata| match Codec::from_metadata(&metadata) {

@@ -4,7 +4,8 @@
 //!   vectors   row × dimension   float32   bytes, zstd
 //!   ids       row               string    vlen-utf8, zstd
 //!   metadata  row               string    vlen-utf8, zstd: a JSON object each
-//!   zarr.json                             collection, distance_metric, dimension, rows
+//!   zarr.json                             collection, distance_metric, dimension, rows;
+//!                                         consolidated metadata
 //! ```
 //!
 //! Chunks are written as rows come; how many rows there are is known at the end, so the metadata of
@@ -159,12 +160,13 @@ impl Export {
         while !self.running.is_empty() {
             self.finish_one().await?;
         }
+        let mut arrays = Vec::with_capacity(Column::ALL.len());
         for column in Column::ALL {
-            let key = format!("{}/zarr.json", column.name());
             let body = self.layout.metadata(column, self.written.rows)?;
-            self.put(key, body).await?;
+            arrays.push((column, body.clone()));
+            self.put(format!("{}/zarr.json", column.name()), body).await?;
         }
-        let body = layout::group(&self.info, self.written.rows)?;
+        let body = layout::group(&self.info, self.written.rows, &arrays)?;
         self.put("zarr.json".into(), body).await?;
         Ok(self.written)
     }

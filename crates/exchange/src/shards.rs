@@ -112,7 +112,7 @@ impl Shards {
         cell.get_or_try_init(|| self.read(store, key, size)).await.cloned()
     }
 
-    /// Forgets the shards before this row of shards: rows are read in order.
+    /// Forgets the shards before this row of shards.
     pub(crate) fn forget_before(&self, row: u64) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|number, _| number[0] >= row);

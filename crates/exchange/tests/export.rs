@@ -20,7 +20,8 @@ fn info(dimensions: usize) -> ExportInfo {
 fn rows(count: usize, dimensions: usize) -> (Vec<f32>, Vec<String>, Vec<String>) {
     let vectors = (0..count * dimensions).map(|at| (at as f32).sin()).collect();
     let ids = (0..count).map(|row| format!("id-ä-{row}")).collect();
-    let metadata = (0..count).map(|row| format!(r#"{{"row": {row}, "text": "{}"}}"#, "ö".repeat(row % 17)));
+    let metadata =
+        (0..count).map(|row| format!(r#"{{"row": {row}, "text": "{}"}}"#, "ö".repeat(row % 17)));
     (vectors, ids, metadata.collect())
 }
 
@@ -85,7 +86,10 @@ async fn another_reader_opens_it() {
     let group = Group::open(Arc::clone(&zarr), "/").expect("a group");
     assert_eq!(group.attributes()["collection"], "My.Docs ä");
     assert_eq!(group.attributes()["distance_metric"], "cosine");
-    assert_eq!((&group.attributes()["dimension"], &group.attributes()["rows"]), (&3.into(), &9000.into()));
+    assert_eq!(
+        (&group.attributes()["dimension"], &group.attributes()["rows"]),
+        (&3.into(), &9000.into())
+    );
     let array = Array::open(Arc::clone(&zarr), "/vectors").expect("an array");
     let names = array.dimension_names().clone().expect("names");
     assert_eq!(names, [Some("row".to_owned()), Some("dimension".to_owned())]);
@@ -105,7 +109,9 @@ async fn a_place_with_anything_in_it_is_refused() {
         store.put(key, bytes::Bytes::from_static(b"{}")).await.expect("written");
         let error = Export::create(&store, info(3)).await.expect_err("not empty");
         let first = key.split('/').next().expect("a part");
-        assert!(matches!(&error, ExchangeError::NotEmpty { found, .. } if found.starts_with(first)));
+        assert!(
+            matches!(&error, ExchangeError::NotEmpty { found, .. } if found.starts_with(first))
+        );
         assert_eq!(store.list("").await.expect("listed").len(), 1);
     }
 }
@@ -118,7 +124,10 @@ async fn what_is_broken_off_does_not_open_and_can_be_taken_back() {
     broken.write(&vectors, ids.clone(), metadata.clone()).await.expect("written");
     drop(broken);
     let error = Source::open(&store, "vectors", None, None).await.expect_err("broken off");
-    assert!(matches!(error, ExchangeError::NoArray { .. } | ExchangeError::Absent { .. }), "{error}");
+    assert!(
+        matches!(error, ExchangeError::NoArray { .. } | ExchangeError::Absent { .. }),
+        "{error}"
+    );
 
     let (_folder, store) = folder();
     let mut given_up = Export::create(&store, info(3)).await.expect("begun");
@@ -130,4 +139,21 @@ async fn what_is_broken_off_does_not_open_and_can_be_taken_back() {
     let error = odd.write(&vectors[1..], ids, metadata).await.expect_err("an element is missing");
     assert!(matches!(error, ExchangeError::Invalid { .. }));
     assert!(Export::create(&store, info(0)).await.is_err());
+}
+
+/// A store that fails in the middle: the error is the store's, and nothing stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_fails_leaves_nothing() {
+    for failing in ["vectors/c/1", "ids/c/0", "metadata/zarr.json"] {
+        let (folder, inner) = folder();
+        let fault =
+            Fault::always(Effect::Fail(ErrorKind::DiskFull)).on(Operation::Put).key(failing);
+        let store: Arc<dyn Store> = Arc::new(Faulty::new(common::at(folder.path()), vec![fault]));
+        let error = export(&store, &rows(40_000, 3), 3, 8000).await.expect_err(failing);
+        match error {
+            ExchangeError::Storage(error) => assert_eq!(error.kind(), ErrorKind::DiskFull),
+            error => panic!("{error}"),
+        }
+        assert!(inner.list("").await.expect("listed").is_empty(), "{failing}");
+    }
 }

@@ -62,7 +62,7 @@ fn packers(packer: usize) -> Vec<Arc<dyn BytesToBytesCodecTraits>> {
         1 => vec![Arc::new(ZstdCodec::new(3, true))],
         2 => vec![Arc::new(GzipCodec::new(5).expect("gzip"))],
         3 => vec![Arc::new(blosc().expect("blosc"))],
-        4 => vec![Arc::new(Bz2Codec::new(5.try_into().expect("a level")))],
+        4 => vec![Arc::new(Bz2Codec::new(5u32.try_into().expect("a level")))],
         _ => vec![Arc::new(ZstdCodec::new(1, false)), Arc::new(Crc32cCodec::new())],
     }
 }
@@ -72,7 +72,8 @@ fn write(path: &std::path::Path, shape: &Shape) -> Vec<f32> {
     let store = Arc::new(FilesystemStore::new(path).expect("a store"));
     let [down, across] = shape.chunk;
     let sharded = shape.shard[0] > 0;
-    let object = if sharded { [down * shape.shard[0], across * shape.shard[1]] } else { shape.chunk };
+    let object =
+        if sharded { [down * shape.shard[0], across * shape.shard[1]] } else { shape.chunk };
     let (whole, object) = (vec![shape.rows, shape.columns], object.to_vec());
     let mut builder = match shape.half {
         true => ArrayBuilder::new(whole, object.clone(), "float16", f16::from_f32(shape.fill)),
@@ -231,7 +232,10 @@ async fn what_does_not_fit_is_named() {
         (error.to_string(), error.detail().unwrap_or_default(), error)
     };
     let (text, detail, error) = refused("vectors", None).await;
-    assert!(matches!(error, ExchangeError::NoArray { .. }) && text.contains("\"vectors\""), "{text}");
+    assert!(
+        matches!(error, ExchangeError::NoArray { .. }) && text.contains("\"vectors\""),
+        "{text}"
+    );
     assert!(detail.contains("\"g/vectors\"") && detail.contains("\"g/ids\""), "{detail}");
     let (text, detail, _) = refused("g/double", None).await;
     assert_eq!(text, "array \"g/double\" is of type float64");

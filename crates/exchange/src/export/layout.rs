@@ -3,13 +3,13 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use serde_json::{Map, Value, json};
 use zarrs::array::codec::ZstdCodec;
 use zarrs::array::codec::default_array_to_bytes_codec;
 use zarrs::array::{
     ArrayBuilder, ArrayBytes, ArrayBytesOffsets, ArrayToBytesCodecTraits, BytesToBytesCodecTraits,
     CodecChain, CodecOptions, DataType, FillValue, data_type,
 };
-use zarrs::metadata::v3::GroupMetadataV3;
 
 use super::ExportInfo;
 use crate::batches::MAX_DIMENSIONS;
@@ -161,16 +161,33 @@ impl Layout {
     }
 }
 
-/// The `zarr.json` of the group.
+/// The `zarr.json` of the group, with a copy of those of `arrays`: readers that know
+/// [consolidated metadata](https://zarr.readthedocs.io/en/stable/user-guide/consolidated_metadata/)
+/// need no other request to open it, others pass over it.
 ///
 /// # Errors
-/// None today: metadata are always JSON.
-pub(super) fn group(info: &ExportInfo, rows: u64) -> Result<Vec<u8>> {
-    let mut attributes = serde_json::Map::new();
-    attributes.insert("collection".into(), info.collection.as_str().into());
-    attributes.insert("distance_metric".into(), info.distance_metric.as_str().into());
-    attributes.insert("dimension".into(), info.dimensions.into());
-    attributes.insert("rows".into(), rows.into());
-    let group = GroupMetadataV3::new().with_attributes(attributes);
-    serde_json::to_vec_pretty(&group).map_err(|error| ExchangeError::invalid(error.to_string()))
+/// [`ExchangeError::Invalid`] if they are not JSON.
+pub(super) fn group(info: &ExportInfo, rows: u64, arrays: &[(Column, Vec<u8>)]) -> Result<Vec<u8>> {
+    let refused = |error: serde_json::Error| ExchangeError::invalid(error.to_string());
+    let mut copies = Map::new();
+    for (column, document) in arrays {
+        let document: Value = serde_json::from_slice(document).map_err(refused)?;
+        copies.insert(column.name().into(), document);
+    }
+    let group = json!({
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {
+            "collection": info.collection,
+            "distance_metric": info.distance_metric,
+            "dimension": info.dimensions,
+            "rows": rows,
+        },
+        "consolidated_metadata": {
+            "kind": "inline",
+            "must_understand": false,
+            "metadata": copies,
+        },
+    });
+    serde_json::to_vec_pretty(&group).map_err(refused)
 }

@@ -2,6 +2,7 @@
 //! another server is in `tests/`.
 
 mod build;
+mod collections;
 mod errors;
 mod explain;
 mod maintenance;

@@ -164,6 +164,47 @@ fn large_ones() {
     );
 }
 
+/// A database of another encoding: what comes back is what was added, or nothing is added.
+#[test]
+fn another_encoding() {
+    let ground = Ground::new();
+    let latin = format!("{}_latin", ground.name);
+    run(
+        &mut ground.client(),
+        &format!("CREATE DATABASE {latin} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"),
+    );
+    let c = &mut ground.cluster.client_of(&latin);
+    run(c, "CREATE EXTENSION s3vector CASCADE");
+    let attempts = [
+        "SELECT s3vector.create_collection('docs', 2)",
+        r#"SELECT s3vector.add_vectors('docs', ARRAY[[1,2]], '[{"k": "ö"}]', '{a}')"#,
+        r#"SELECT s3vector.add_vectors('docs', items => '[{"id": "b", "vector": [1,2], "metadata": {"k": "ö"}}]')"#,
+        r#"SELECT s3vector.add_vectors('docs', ARRAY[[1,2]], ids => '{ö}')"#,
+    ];
+    for attempt in attempts {
+        if let Err(error) = c.batch_execute(attempt) {
+            let report = harness::errors::failure::<()>(Err(error));
+            assert!(
+                ["0A000", "42P01"].contains(&report.sqlstate.as_str()),
+                "{attempt}: {report:?}"
+            );
+        }
+    }
+    if one(c, "SELECT to_regclass('docs') IS NOT NULL") {
+        gives(
+            c,
+            "SELECT id || ' ' || (metadata ->> 'k') FROM docs WHERE metadata ? 'k' ORDER BY id",
+            &["a ö", "b ö"],
+        );
+        gives(
+            c,
+            r#"SELECT id FROM s3vector.list_vectors('docs', filters => '{"k": "ö"}')"#,
+            &["a", "b"],
+        );
+        gives(c, "SELECT id FROM s3vector.get_vector('docs', 'ö')", &["ö"]);
+    }
+}
+
 #[test]
 fn replacing() {
     let ground = Ground::new();

@@ -266,6 +266,22 @@ fn a_snapshot_that_was_old_is_forgotten() {
     assert_whole(&mut user, "papers", &["a", "b", "c", "d"]);
 }
 
+/// The same beside parallel workers, where no newer snapshot can be had.
+#[test]
+fn an_old_snapshot_beside_parallel_workers() {
+    let ground = Ground::new();
+    let (mut user, mut changer) = sessions(&ground);
+    run(
+        &mut user,
+        "SET debug_parallel_query = on; CREATE TABLE many AS SELECT generate_series(1, 100) i",
+    );
+    run(&mut user, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1");
+    run(&mut changer, "ALTER TABLE docs RENAME TO papers");
+    let _ = user.batch_execute("SELECT count(*) + s3vector.count_vectors('papers') FROM many");
+    run(&mut user, "ROLLBACK; RESET debug_parallel_query");
+    assert_whole(&mut user, "papers", &["a", "b", "c", "d"]);
+}
+
 /// pgvector is moved to another schema.
 #[test]
 fn the_type_moves() {

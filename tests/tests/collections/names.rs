@@ -100,6 +100,21 @@ fn hostile_names() {
     gives(&mut client, "SELECT dimension::text FROM s3vector.get_collection_info('Docs')", &["2"]);
 }
 
+/// A name that would lead the calls elsewhere is refused, and nothing is created.
+#[test]
+fn names_that_others_have() {
+    let ground = Ground::new();
+    let c = &mut ground.client();
+    run(c, "CREATE TEMP TABLE brief (a int)");
+    for name in ["pg_class", "brief"] {
+        refused(c, &format!("SELECT s3vector.create_collection('{name}', 2)"))
+            .expect("42939", &[name, "search_path"]);
+        holds(c, &format!("to_regclass('public.{name}') IS NULL"));
+    }
+    // Types and tables share their names.
+    refused(c, "SELECT s3vector.create_collection('vector', 2)").expect("42710", &["vector"]);
+}
+
 /// Names that stand for something else, or for nothing.
 #[test]
 fn what_is_no_collection() {
@@ -144,6 +159,7 @@ fn what_is_no_collection() {
         "docs_pkey",
         "docs_embedding_idx",
         "docs_metadata_idx",
+        "pg_class",
         "pg_tables",
     ] {
         for call in [
@@ -232,22 +248,33 @@ fn made_by_hand() {
     assert_eq!(count(c, "loose"), 0);
 }
 
-/// A partitioned table is none as a whole; its partitions are.
+/// Of a partitioned table each partition is a collection, the whole is none: what a call does hangs
+/// on one index.
 #[test]
-fn partitioned() {
+fn partitions() {
     let ground = Ground::new();
     let c = &mut ground.client();
-    run(c, "CREATE TABLE docs (id text PRIMARY KEY, embedding vector(2) NOT NULL, metadata jsonb NOT NULL DEFAULT '{}', created_at timestamptz NOT NULL DEFAULT now()) PARTITION BY HASH (id);
-            CREATE TABLE docs0 PARTITION OF docs FOR VALUES WITH (MODULUS 2, REMAINDER 0);
-            CREATE TABLE docs1 PARTITION OF docs FOR VALUES WITH (MODULUS 2, REMAINDER 1);
-            CREATE INDEX ON docs USING s3vector (embedding vector_l2_ops)");
-    refused(c, "SELECT s3vector.count_vectors('docs')").expect("42809", &["not a collection"]);
     run(
         c,
-        "SELECT s3vector.add_vectors('docs0', ARRAY[[1,2]], ids => ARRAY[(SELECT i::text FROM generate_series(1, 99) i WHERE satisfies_hash_partition('docs'::regclass, 2, 0, i::text) LIMIT 1)])",
+        "CREATE TABLE docs (id text PRIMARY KEY, embedding vector(2), metadata jsonb DEFAULT '{}',
+             created_at timestamptz) PARTITION BY RANGE (id);
+         CREATE TABLE low PARTITION OF docs FOR VALUES FROM ('a') TO ('m');
+         CREATE TABLE high PARTITION OF docs FOR VALUES FROM ('m') TO ('z');
+         CREATE INDEX ON docs USING s3vector (embedding vector_l2_ops);
+         INSERT INTO docs (id, embedding) VALUES ('b', '[1,0]'), ('c', '[2,0]'), ('n', '[3,0]')",
     );
-    assert_eq!(count(c, "docs0"), 1);
-    gives(c, "SELECT name FROM s3vector.list_collections() ORDER BY 1", &["docs0", "docs1"]);
+    refused(c, "SELECT s3vector.count_vectors('docs')").expect("42809", &["docs"]);
+    gives(c, "SELECT name FROM s3vector.list_collections()", &["high", "low"]);
+    gives(c, "SELECT id FROM s3vector.search_vectors('low', '[0,0]')", &["b", "c"]);
+    gives(
+        c,
+        "SELECT distance_metric || vectors FROM s3vector.get_collection_info('high')",
+        &["l21"],
+    );
+    run(c, "SELECT s3vector.add_vectors('low', ARRAY[[0,0]], ids => '{d}')");
+    refused(c, "SELECT s3vector.add_vectors('low', ARRAY[[0,0]], ids => '{x}')")
+        .expect("23514", &["partition"]);
+    gives(c, "SELECT id FROM docs ORDER BY embedding <-> '[0,0]'", &["d", "b", "c", "n"]);
 }
 
 /// Temporary tables come first, and are their session's.

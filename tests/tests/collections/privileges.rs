@@ -1,6 +1,6 @@
 //! Whoever calls, the table's privileges and policies decide.
 
-use crate::ground::{Ground, count, gives, holds, one, refused, run, texts};
+use crate::ground::{Ground, count, gives, holds, one, refused, run};
 
 const READING: [&str; 7] = [
     "search_vectors('docs', '[1,2]')",
@@ -69,6 +69,29 @@ fn without_rights() {
          JOIN pg_extension e ON e.oid = d.refobjid WHERE e.extname = 's3vector' AND prosecdef",
         &[] as &[&str],
     );
+}
+
+/// Who may not read a table cannot keep it locked either.
+#[test]
+fn no_locks_without_rights() {
+    let ground = ground();
+    let nobody = ground.role("nobody");
+    let (mut owner, mut session) = (ground.client(), ground.client_as(&nobody));
+    run(&mut session, "BEGIN; SAVEPOINT before");
+    for call in READING
+        .iter()
+        .map(|call| format!("s3vector.{call}"))
+        .chain(["s3vector_collections('docs')".to_owned()])
+    {
+        // Whether it is refused or not.
+        let _ = session.batch_execute(&format!("SELECT * FROM {call}"));
+        let locks = "SELECT count(*) FROM pg_locks WHERE relation = 'docs'::regclass";
+        if call.starts_with("s3vector_") {
+            assert_eq!(one::<i64>(&mut owner, locks), 0, "{call}");
+        }
+        run(&mut session, "ROLLBACK TO before");
+        assert_eq!(one::<i64>(&mut owner, locks), 0, "{call}");
+    }
 }
 
 /// A schema that may not be used hides its collections.
@@ -215,20 +238,24 @@ fn row_level_security() {
     gives(&mut owner, "SELECT id FROM docs", &["a"]);
 }
 
-/// Reading and writing files of the server is not for everybody. Skips functions that do not exist.
+/// Reading and writing where the server may is for superusers and those to whom they grant it.
 #[test]
 fn files_are_not_for_everybody() {
-    let ground = Ground::new();
+    let ground = ground();
     let nobody = ground.role("nobody");
-    let functions = texts(
-        &mut ground.client(),
-        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 's3vector'::regnamespace AND proname ~ '^(import|export)_'",
-    );
-    for function in functions {
-        gives(
-            &mut ground.client(),
-            &format!("SELECT has_function_privilege('{nobody}', '{function}', 'EXECUTE')::text"),
-            &["false"],
-        );
+    let (mut owner, mut session) = (ground.client(), ground.client_as(&nobody));
+    run(&mut owner, &format!("GRANT ALL ON docs TO {nobody}"));
+    for call in [
+        "import_zarr('file:///nowhere', 'docs')",
+        "import_collection('file:///nowhere', 'other')",
+        "export_zarr('docs', 'file:///nowhere')",
+    ] {
+        let (function, _) = call.split_once('(').expect("a call");
+        refused(&mut session, &format!("SELECT s3vector.{call}")).expect("42501", &[function]);
+        run(&mut owner, &format!("GRANT EXECUTE ON FUNCTION s3vector.{function} TO {nobody}"));
+        // It is no longer the right to call it that is missing.
+        let report = refused(&mut session, &format!("SELECT s3vector.{call}"));
+        assert!(!report.message.contains("permission denied for function"), "{report:?}");
+        run(&mut owner, &format!("REVOKE EXECUTE ON FUNCTION s3vector.{function} FROM {nobody}"));
     }
 }

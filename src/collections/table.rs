@@ -64,22 +64,34 @@ thread_local! {
 /// The collection called `name`, looked for as tables are. Raises an error when there is none.
 pub fn find(name: &str) -> Rc<Collection> {
     require_utf8();
-    let Some(table) = find_relation(name) else {
-        raise(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            format!("collection \"{name}\" does not exist"),
-            "",
-            "Create it with s3vector.create_collection(), or add its schema to search_path; \
-             s3vector.list_collections() shows those there are.",
-        )
-    };
-    describe(table).unwrap_or_else(|| refuse(name))
+    loop {
+        let Some(table) = find_relation(name) else { absent(name) };
+        if let Some(collection) = describe(table) {
+            return collection;
+        }
+        // SAFETY: in a transaction. The table may have been dropped since its name was looked up.
+        unsafe { pg_sys::AcceptInvalidationMessages() };
+        if find_relation(name) == Some(table) {
+            refuse(name);
+        }
+    }
+}
+
+fn absent(name: &str) -> ! {
+    raise(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+        format!("collection \"{name}\" does not exist"),
+        "",
+        "Create it with s3vector.create_collection(), or add its schema to search_path; \
+         s3vector.list_collections() shows those there are.",
+    )
 }
 
 /// The collection called `name`, which cannot be dropped or changed until the transaction ends.
 pub fn find_locked(name: &str) -> Rc<Collection> {
     loop {
         let found = find(name);
+        check_privilege(&found);
         // SAFETY: in a transaction. Getting a lock brings the news of what has happened before.
         unsafe {
             pg_sys::LockRelationOid(found.table, LOCK);
@@ -88,6 +100,26 @@ pub fn find_locked(name: &str) -> Rc<Collection> {
             }
             pg_sys::UnlockRelationOid(found.table, LOCK);
         }
+    }
+}
+
+/// Raises an error unless the user may read something of the table: a lock would be in others' way.
+fn check_privilege(collection: &Collection) {
+    // SAFETY: looks into the catalogs.
+    let allowed = unsafe {
+        let (user, select) = (pg_sys::GetUserId(), pg_sys::AclMode::from(pg_sys::ACL_SELECT));
+        let any = pg_sys::AclMaskHow::ACLMASK_ANY;
+        pg_sys::pg_class_aclcheck(collection.table, user, select) == pg_sys::AclResult::ACLCHECK_OK
+            || pg_sys::pg_attribute_aclcheck_all(collection.table, user, select, any)
+                == pg_sys::AclResult::ACLCHECK_OK
+    };
+    if !allowed {
+        raise(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("permission denied for table {}", collection.name),
+            "",
+            "",
+        );
     }
 }
 
@@ -190,8 +222,10 @@ pub fn describe(table: pg_sys::Oid) -> Option<Rc<Collection>> {
     });
     let before = FORGOTTEN.get();
     let collection = Rc::new(all(Some(table)).pop()?);
-    // What changed while it was looked at is looked at again the next time.
-    if FORGOTTEN.get() == before {
+    // What changed while it was looked at is looked at again the next time; so is what an old snapshot
+    // may have shown.
+    // SAFETY: reads the transaction's state.
+    if FORGOTTEN.get() == before && !unsafe { pg_sys::IsInParallelMode() } {
         KNOWN.with(|known| known.borrow_mut().insert(table, Rc::clone(&collection)));
     }
     Some(collection)

@@ -169,9 +169,9 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    fn strike(&self, method: &str, path: &str) -> Option<Effect> {
+    fn strike(&self, method: &str, path: &str, range: &str) -> Option<Effect> {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        faults.iter_mut().find_map(|fault| fault.strike(method, path))
+        faults.iter_mut().find_map(|fault| fault.strike(method, path, range))
     }
 
     fn note(&self, seen: Seen) {

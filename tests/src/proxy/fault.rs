@@ -1,5 +1,6 @@
 //! What a proxy does wrong, and to which requests.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -38,6 +39,7 @@ enum When {
     Always,
     First(u64),
     Every(u64),
+    Once(HashSet<String>),
     Chance(f64, Rng),
 }
 
@@ -85,6 +87,14 @@ impl Fault {
         self
     }
 
+    /// Only the first of the matching requests for the same bytes of the same object: asked again, they
+    /// are delivered, however many others are asked for in between.
+    #[must_use]
+    pub fn once_each(mut self) -> Self {
+        self.when = When::Once(HashSet::new());
+        self
+    }
+
     /// Every matching request with this probability; the same seed makes the same choices.
     #[must_use]
     pub fn chance(mut self, probability: f64, seed: u64) -> Self {
@@ -92,8 +102,8 @@ impl Fault {
         self
     }
 
-    /// The effect on a request, if it has one; counts those that match.
-    pub(super) fn strike(&mut self, method: &str, path: &str) -> Option<Effect> {
+    /// The effect on a request for a range of an object, if it has one; counts those that match.
+    pub(super) fn strike(&mut self, method: &str, path: &str, range: &str) -> Option<Effect> {
         if self.method.is_some_and(|wanted| wanted != method) || !path.contains(&self.path) {
             return None;
         }
@@ -102,6 +112,7 @@ impl Fault {
             When::Always => true,
             When::First(count) => self.matched <= *count,
             When::Every(period) => self.matched.is_multiple_of(*period),
+            When::Once(seen) => seen.insert(format!("{method} {path} {range}")),
             When::Chance(probability, rng) => rng.f64() < *probability,
         };
         hit.then_some(self.effect)
@@ -113,15 +124,15 @@ mod tests {
     use super::*;
 
     fn hits(mut fault: Fault, requests: usize) -> Vec<usize> {
-        (1..=requests).filter(|_| fault.strike("GET", "/bucket/a").is_some()).collect()
+        (1..=requests).filter(|_| fault.strike("GET", "/bucket/a", "").is_some()).collect()
     }
 
     #[test]
     fn requests_are_picked_by_what_they_ask_for() {
         let mut fault = Fault::new(Effect::Reset).method("GET").path("/a?");
-        assert_eq!(fault.strike("GET", "/a?b"), Some(Effect::Reset));
-        assert_eq!(fault.strike("PUT", "/a?b"), None);
-        assert_eq!(fault.strike("GET", "/b"), None);
+        assert_eq!(fault.strike("GET", "/a?b", ""), Some(Effect::Reset));
+        assert_eq!(fault.strike("PUT", "/a?b", ""), None);
+        assert_eq!(fault.strike("GET", "/b", ""), None);
     }
 
     #[test]
@@ -129,6 +140,13 @@ mod tests {
         assert_eq!(hits(Fault::new(Effect::Reset), 3), [1, 2, 3]);
         assert_eq!(hits(Fault::new(Effect::Reset).first(2), 5), [1, 2]);
         assert_eq!(hits(Fault::new(Effect::Reset).every(3), 7), [3, 6]);
+    }
+
+    #[test]
+    fn requests_are_picked_once_each() {
+        let mut fault = Fault::new(Effect::Reset).once_each();
+        let mut hit = |range| fault.strike("GET", "/a", range).is_some();
+        assert_eq!([hit("0-9"), hit("10-19"), hit("0-9"), hit("0-19")], [true, true, false, true]);
     }
 
     #[test]

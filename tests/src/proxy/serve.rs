@@ -80,13 +80,9 @@ async fn answer(visit: &Visit, request: Request<Incoming>) -> Result<Answer, Bro
     let shared = &visit.shared;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let method = request.method().clone();
-    let effect = shared.strike(method.as_str(), &path);
-    shared.note(Seen {
-        method: method.as_str().to_owned(),
-        path: path.clone(),
-        range: text(request.headers(), RANGE),
-        effect,
-    });
+    let range = text(request.headers(), RANGE);
+    let effect = shared.strike(method.as_str(), &path, range.as_deref().unwrap_or_default());
+    shared.note(Seen { method: method.as_str().to_owned(), path: path.clone(), range, effect });
     let latency = Duration::from_micros(shared.latency.load(Ordering::Relaxed));
     if !latency.is_zero() {
         sleep(latency).await;

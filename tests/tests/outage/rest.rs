@@ -73,7 +73,7 @@ fn requests_are_made_again() {
     ] {
         println!("{effect:?}");
         let faults = ground.proxy.counts().faults;
-        ground.proxy.inject(Fault::new(effect).method("GET").every(2));
+        ground.proxy.inject(Fault::new(effect).method("GET").once_each());
         for query in source.vectors(8) {
             ask_cold(&mut client, &items, &query);
             assert!(last_scan(&mut client).requests > 0);

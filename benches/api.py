@@ -137,6 +137,8 @@ class Bench:
         forms = {
             "vector[]": ("SELECT s3vector.add_vectors('added', %s::vector[], %s::jsonb[], %s)",
                          lambda a, b: (vectors[a:b], notes[a:b], ids[a:b])),
+            "vector[] as one prepared text": ("SELECT s3vector.add_vectors('added', %s::vector[], %s::jsonb[], %s)",
+                         lambda a, b: ("{" + ",".join(f'"{v}"' for v in vectors[a:b]) + "}", notes[a:b], ids[a:b])),
             "real[][], binary": ("SELECT s3vector.add_vectors('added', %b::real[], %s::jsonb[], %s)",
                          lambda a, b: (matrix(self.base[a:b]), notes[a:b], ids[a:b])),
             "jsonb": ("SELECT s3vector.add_vectors('added', %s::jsonb)",

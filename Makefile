@@ -2,7 +2,7 @@
 # cache folder outside the checkout (S3VECTOR_CACHE) and leave nothing running.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo demo-shell dictionary retriever test fmt lint clean clean-cache
+.PHONY: help setup install demo demo-shell dictionary retriever test bench fmt lint clean clean-cache
 
 # Where the demo stores vectors: file or s3 (a Garage server that it starts itself).
 STORAGE ?= file
@@ -11,6 +11,12 @@ ROWS ?= 10000
 # What demo-shell runs; without it, an interactive psql.
 SQL ?=
 export SQL
+# Anything: the benchmark takes five minutes instead of an hour, and leaves the docs as they are.
+QUICK ?=
+# A folder with the embedded WordNet (wordnet_base.npy, wordnet_query.npy); without it, it is embedded anew.
+DATA ?=
+# Further arguments of benches/bench.py.
+ARGS ?=
 # Where the dictionary listens, on loopback; 0 is any free port.
 PORT ?= 0
 
@@ -20,6 +26,7 @@ help: ## this list
 	@echo "  make demo [STORAGE=file|s3] [ROWS=10000]"
 	@echo "  make demo-shell [STORAGE=file|s3] [SQL='SELECT …']"
 	@echo "  make dictionary [PORT=8080]"
+	@echo "  make bench [QUICK=1] [DATA=folder] [ARGS='--only wordnet']"
 
 setup: ## install all that builds and tests need, most of it into the cache folder
 	@scripts/setup.sh
@@ -42,6 +49,9 @@ retriever: ## a LangChain retriever that answers questions, on a PostgreSQL of i
 
 test: ## all tests: engine, extension in PostgreSQL, clusters with Garage, clients, a browser
 	@scripts/test.sh
+
+bench: ## measure this index beside pgvector's and a library, write docs/benchmarks.md
+	@scripts/bench.sh "$(QUICK)" "$(DATA)" $(ARGS)
 
 fmt: ## format the Rust code
 	@cargo fmt --all

@@ -20,9 +20,11 @@ from pathlib import Path
 import numpy as np
 import psycopg
 
+import common
+from common import spread, text
+
 DATABASE = "s3vector_collections"
 CALL_ROWS = 1000
-BLOCK = 1 << 20
 LIMIT = 10
 
 QUERY = "(SELECT v FROM queries WHERE id = :i)"
@@ -50,27 +52,14 @@ SEARCHES["nearest"] = (
 )
 
 
-def text(vector):
-    return "[" + ",".join(f"{x:.7g}" for x in vector) + "]"
-
-
 def metadata(number):
     return json.dumps({"tenth": number % 10, "thousandth": number % 1000, "name": f"item {number}"})
-
-
-def spread(values):
-    return f"{statistics.median(values):.3f} ({min(values):.3f}–{max(values):.3f})"
 
 
 class Bench:
     def __init__(self, options):
         self.options = options
-        where = f"host={options.host} port={options.port} user=postgres"
-        with psycopg.connect(f"{where} dbname=postgres", autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
-            admin.execute(f"CREATE DATABASE {DATABASE}")
-        self.connection = psycopg.connect(f"{where} dbname={DATABASE}", autocommit=True)
-        self.connection.execute("CREATE EXTENSION s3vector CASCADE")
+        self.connection = common.fresh_database(options, DATABASE)
         self.base = np.load(options.base, mmap_mode="r")[: options.rows].astype(np.float32)
         self.queries = np.load(options.query)[:1000].astype(np.float32)
         self.dimensions = self.base.shape[1]
@@ -82,11 +71,7 @@ class Bench:
 
     def copy(self, table, data):
         """Seconds that COPY takes."""
-        begin = time.perf_counter()
-        with self.connection.cursor().copy(f"COPY {table} (id, embedding, metadata) FROM STDIN") as copy:
-            for at in range(0, len(data), BLOCK):
-                copy.write(data[at : at + BLOCK])
-        return time.perf_counter() - begin
+        return common.copy_lines(self.connection, f"{table} (id, embedding, metadata)", data)
 
     def create(self, name):
         self.connection.execute(
@@ -114,7 +99,7 @@ class Bench:
                     plain, call = (self.rate(s, mode, self.options.seconds) for s in statements)
                     ratios.append(plain / call)
                     rates.append(call)
-                print(f"{name}, {mode}: search_vectors takes {spread(ratios)} of the plain statement's time "
+                print(f"{name}, {mode}: search_vectors takes {spread(ratios, 3)} of the plain statement's time "
                       f"({statistics.median(rates):.0f} calls/s)", flush=True)
 
     def rate(self, statement, mode, seconds):
@@ -161,7 +146,7 @@ class Bench:
                 ratios[form].append(copied / (time.perf_counter() - begin))
             print(f"  COPY {rows / copied:.0f} rows/s", flush=True)
         for form, values in ratios.items():
-            print(f"add_vectors, {CALL_ROWS} rows a call, {form}: {spread(values)} of COPY's rate", flush=True)
+            print(f"add_vectors, {CALL_ROWS} rows a call, {form}: {spread(values, 3)} of COPY's rate", flush=True)
 
 
 class matrix:

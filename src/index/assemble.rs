@@ -11,12 +11,12 @@ use std::time::Duration;
 use ::storage::{StorageConfig, Store};
 use distance::Metric;
 use hnsw::{BuildError, BuildParams, Graph, GraphView, NONE};
-use rabitq::{Bits, FACTORS, Quantizer, Scratch};
+use rabitq::{Bits, Codes, FACTORS, Quantizer, Scratch};
 use rayon::prelude::*;
 use segment::{FORMAT_VERSION, Resident, RowSource, SegmentAttributes, SegmentData, WriteControl};
 use uuid::Uuid;
 
-use super::codes::{BUILD_BITS, CodeDistances, Codes};
+use super::codes::{BUILD_BITS, CodeDistances};
 use super::collect::{Rows, unreadable};
 use super::control::{Control, Phase, cancelled, until_stopped};
 use super::equal::{self, Groups};
@@ -119,7 +119,7 @@ pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
         attributes,
         codes: &encoded.codes,
         factors: &encoded.factors,
-        graph: graph.view(),
+        graph: &graph,
         tids: &tids,
         tid_offsets: &tid_offsets,
         centroid: &centroid,
@@ -213,7 +213,7 @@ struct Encoded {
 
 impl Encoded {
     fn view(&self) -> Codes<'_> {
-        Codes { codes: &self.codes, factors: &self.factors }
+        Codes::arrays(&self.codes, self.code_bytes, &self.factors)
     }
 
     fn reorder(self, order: &[u32]) -> Self {

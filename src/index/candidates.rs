@@ -5,13 +5,14 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use distance::prefetch;
 use hnsw::Searcher;
 use pgrx::pg_sys;
-use rabitq::{FACTORS, Query};
+use rabitq::Query;
 use segment::ResidentView;
 use uuid::Uuid;
 
-use super::codes::{Codes, QueryScorer};
+use super::codes::{QueryScorer, SketchScorer};
 use super::rerank::{Candidate, RowId};
 use crate::pages::manifest::SegmentEntry;
 use crate::pages::meta::Meta;
@@ -87,9 +88,8 @@ impl Segment {
     pub fn search(&mut self, number: u32, more: usize) -> Vec<Candidate> {
         let Some(query) = &self.query else { return Vec::new() };
         let view = self.graph.view();
-        let rows = Codes { codes: view.codes(), factors: view.factors() };
+        let (graph, rows) = (view.graph(), view.codes());
         let mut scorer = QueryScorer { query, rows };
-        let (graph, code_bytes) = (view.graph(), view.code_bytes());
         let more = more.min(view.rows());
         let mut found = Vec::new();
         // Rows vacuum has emptied are no candidates: search on for as many live ones. A scan counts
@@ -99,15 +99,14 @@ impl Segment {
                 let missing = (more - found.len()).max(more / 4);
                 self.searcher.resume(&graph, &mut scorer, missing);
             } else {
-                self.searcher.start(&graph, &mut scorer, more);
+                let mut way = SketchScorer { query, nodes: view.sketches() };
+                self.searcher.start_by(&graph, &mut way, &mut scorer, more);
                 self.started = true;
             }
             let new = &self.searcher.candidates()[self.taken..];
             self.taken += new.len();
             found.extend(new.iter().filter(|found| self.is_live(found.row)).map(|found| {
-                let row = found.row as usize;
-                let code = &rows.codes[row * code_bytes..][..code_bytes];
-                let factors = &rows.factors[row * FACTORS..][..FACTORS];
+                let (code, factors) = (rows.code(found.row), rows.factors(found.row));
                 let bounds = query.bounds_around(found.score, code, factors);
                 Candidate {
                     id: RowId { segment: number, row: found.row },
@@ -118,6 +117,16 @@ impl Segment {
             }));
         }
         found
+    }
+
+    /// Asks for the memory that says where a row's tids are.
+    pub fn prefetch_tid_offsets(&self, row: u32) {
+        prefetch::read(&self.view().tid_offsets()[row as usize..][..2]);
+    }
+
+    /// Asks for the row's tids.
+    pub fn prefetch_tids(&self, row: u32) {
+        prefetch::read(self.view().tids(row as usize));
     }
 
     /// Adds the tids of a row that vacuum has not removed.

@@ -20,6 +20,10 @@ use crate::settings::{self, PayloadFallback};
 use crate::shared::fetch_slots::{self, MAX_ROWS, MAX_SEGMENTS, RowRef};
 use crate::shared::payload_cache::{self, ChunkKey};
 
+/// Rows whose bytes are asked for before the first of them is measured: as much memory as can be on
+/// its way at a time.
+const AHEAD: usize = 4;
+
 /// How long a statement does not ask storage again after it has failed.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -59,6 +63,7 @@ pub struct Wanted<'a> {
 pub struct Fetcher {
     distances: Vec<Option<f64>>,
     missing: Vec<usize>,
+    places: Vec<Cached>,
     row_bytes: Vec<u8>,
     answer: Vec<f64>,
 }
@@ -76,9 +81,21 @@ impl Fetcher {
         let before = *statistics;
         self.distances.clear();
         self.missing.clear();
+        // Everything lies somewhere else in memory, and one wait for all is as long as one for each.
+        self.places.clear();
+        let segment = |id: &RowId| &wanted.segments[id.segment as usize];
+        self.places.extend(wave.iter().map(|id| Cached::of(segment(id), id.row)));
+        wave.iter().for_each(|id| segment(id).prefetch_tid_offsets(id.row));
+        payload_cache::prefetch_entries(self.places.iter().map(|place| place.chunk));
+        self.places.iter().take(AHEAD).for_each(Cached::prefetch);
         for (number, id) in wave.iter().enumerate() {
-            let segment = &wanted.segments[id.segment as usize];
-            let found = cached(wanted, segment, id.row, &mut self.row_bytes);
+            if let Some(later) = self.places.get(number + AHEAD) {
+                later.prefetch();
+            }
+            let segment = segment(id);
+            segment.prefetch_tids(id.row);
+            let payload = segment.view().payload();
+            let found = self.places[number].distance(wanted, payload, &mut self.row_bytes);
             if found.is_none() {
                 self.missing.push(number);
             }
@@ -220,16 +237,40 @@ fn request_of(
     (names, rows)
 }
 
-/// The distance of a row whose chunk is in the payload cache.
-fn cached(wanted: &Wanted<'_>, segment: &Segment, row: u32, scratch: &mut Vec<u8>) -> Option<f64> {
-    let view: &ResidentView<'_> = segment.view();
-    let chunk_rows = view.chunk_rows() as u32;
-    let row_bytes = view.dimensions() * view.payload().element_bytes();
-    let (_, segment_uuid) = segment.name();
-    let key = ChunkKey { segment: segment_uuid, chunk: row / chunk_rows };
-    let offset = (row % chunk_rows) as usize * row_bytes;
-    payload_cache::read(&key, offset, row_bytes, scratch, |bytes| match wanted.recheck {
-        true => wanted.query.order_value(view.payload(), bytes),
-        false => wanted.query.distance_bytes(view.payload(), bytes),
-    })
+/// Where the payload cache has a row, if it has it.
+#[derive(Clone, Copy)]
+struct Cached {
+    chunk: ChunkKey,
+    offset: usize,
+    length: usize,
+}
+
+impl Cached {
+    fn of(segment: &Segment, row: u32) -> Self {
+        let view: &ResidentView<'_> = segment.view();
+        let chunk_rows = view.chunk_rows() as u32;
+        let length = view.dimensions() * view.payload().element_bytes();
+        let (_, segment_uuid) = segment.name();
+        let chunk = ChunkKey { segment: segment_uuid, chunk: row / chunk_rows };
+        Self { chunk, offset: (row % chunk_rows) as usize * length, length }
+    }
+
+    /// Asks for the row's bytes.
+    fn prefetch(&self) {
+        payload_cache::prefetch_bytes(&self.chunk, self.offset, self.length);
+    }
+
+    /// The row's distance, if its chunk is there.
+    fn distance(
+        &self,
+        wanted: &Wanted<'_>,
+        payload: Payload,
+        scratch: &mut Vec<u8>,
+    ) -> Option<f64> {
+        let measure = |bytes: &[u8]| match wanted.recheck {
+            true => wanted.query.order_value(payload, bytes),
+            false => wanted.query.distance_bytes(payload, bytes),
+        };
+        payload_cache::read(&self.chunk, self.offset, self.length, scratch, measure)
+    }
 }

@@ -5,10 +5,12 @@
 //!           ─▶ insert · vacuum ─▶ (asks for maintenance)
 //!   maintain ─▶ flush · merge (policy) ─▶ writer ─▶ assemble;  sweep ─▶ (objects)
 //!           ─▶ scan ─▶ candidates ─▶ rerank ─▶ fetch ─▶ (shared memory, storage worker; else heap)
+//!                ├─▶ ahead: the table's pages of the rows that come next
 //!                ├─▶ limit: how many rows the plan wants
 //!                └─▶ explain: what a scan did, in EXPLAIN ANALYZE
 //! ```
 
+mod ahead;
 pub mod assemble;
 pub mod build;
 pub mod candidates;

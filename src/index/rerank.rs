@@ -95,6 +95,7 @@ pub struct Rerank {
     wave: Vec<RowId>,
     uppers: Vec<f64>,
     lowers: Vec<f64>,
+    upcoming: Vec<Settled>,
     /// Rows the last wave settled that are still to be handed out.
     credit: usize,
     last: Option<f64>,
@@ -162,6 +163,17 @@ impl Rerank {
     /// Rows to fetch, after [`Step::Fetch`].
     pub fn wave(&self) -> &[RowId] {
         &self.wave
+    }
+
+    /// The settled rows that come next, at most `want`, in any order.
+    pub fn upcoming(&mut self, want: usize) -> &[Settled] {
+        self.upcoming.clear();
+        self.upcoming.extend(self.settled.iter().map(|Reverse(row)| *row));
+        if want < self.upcoming.len() {
+            self.upcoming.select_nth_unstable(want);
+            self.upcoming.truncate(want);
+        }
+        &self.upcoming
     }
 
     /// Takes the distances of the wave's rows, in its order; `None` for a row that is not there any

@@ -14,6 +14,7 @@ use pgrx::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::ahead::TablePages;
 use super::candidates::{Segment, dead_entries};
 use super::fetch::{Fetcher, Wanted};
 use super::insert::u64_to_tid;
@@ -29,6 +30,9 @@ use crate::{settings, shared};
 
 /// Most candidates a first search keeps because of a large LIMIT; the rest comes as it is needed.
 const MAX_FIRST_EF: usize = 1000;
+
+/// Rows whose pages are asked for at a time, at most.
+const MOST_AHEAD: usize = 64;
 
 /// Starts a scan.
 #[pg_guard]
@@ -157,6 +161,7 @@ struct Scan {
     segments: Vec<Segment>,
     rerank: Rerank,
     fetcher: Fetcher,
+    pages: TablePages,
     /// Candidates each search has been asked for.
     ef: usize,
     /// Rows that may be handed out before the searches go on.
@@ -270,7 +275,7 @@ impl Scan {
             };
             match self.rerank.next(want) {
                 Step::Emit(row) => self.open(row),
-                Step::Fetch => self.fetch(),
+                Step::Fetch => self.fetch(want),
                 Step::Empty => {
                     if self.query.is_none() || !self.extend() {
                         return None;
@@ -292,7 +297,8 @@ impl Scan {
         found
     }
 
-    fn fetch(&mut self) {
+    /// Settles the rows of the wave, `want` of which are about to be handed out.
+    fn fetch(&mut self, want: usize) {
         pgrx::check_for_interrupts!();
         if let (Some(query), Some(scan)) = (&self.query, self.scan) {
             let wave = self.rerank.wave().to_vec();
@@ -307,7 +313,25 @@ impl Scan {
             self.statistics.dropped = self.rerank.dropped() as u32;
             self.wave_rows *= 2;
             self.statistics.publish();
+            self.ask_for_pages(want);
         }
+    }
+
+    /// Asks for the table's pages of the next `want` rows.
+    fn ask_for_pages(&mut self, want: usize) {
+        let Some(scan) = self.scan else { return };
+        // No row is current: the list is free.
+        for row in self.rerank.upcoming(want.min(MOST_AHEAD)) {
+            match row.source {
+                Source::Tid(tid) => self.tids.push(tid),
+                Source::Row(RowId { segment, row }) => {
+                    self.segments[segment as usize].live_tids(row, &mut self.tids);
+                }
+            }
+        }
+        // SAFETY: the scan is the one under way.
+        unsafe { self.pages.ask(scan.as_ptr(), &self.tids) };
+        self.tids.clear();
     }
 
     /// Makes a settled row the current one.

@@ -44,6 +44,20 @@ pub fn read<R>(
     get()?.read(key, offset, length, scratch, use_it)
 }
 
+/// Asks for the memory that looking for chunks takes.
+pub fn prefetch_entries(keys: impl Iterator<Item = ChunkKey> + Clone) {
+    if let Some(cache) = get() {
+        cache.prefetch_entries(keys);
+    }
+}
+
+/// Asks for `length` bytes at `offset` of a chunk.
+pub fn prefetch_bytes(key: &ChunkKey, offset: usize, length: usize) {
+    if let Some(cache) = get() {
+        cache.prefetch_bytes(key, offset, length);
+    }
+}
+
 /// Whether a chunk is cached. Does not count as a use of it.
 pub fn contains(key: &ChunkKey) -> bool {
     get().is_some_and(|cache| cache.contains(key))

@@ -1,5 +1,7 @@
 //! The cache as its users see it.
 
+use distance::prefetch;
+
 use crate::entry::Pinned;
 use crate::key::ChunkKey;
 use crate::memory::{FRAME, Frames, MAX_CHUNK, Memory, Place};
@@ -73,6 +75,40 @@ impl Cache {
         scratch.clear();
         self.append(&chunk, offset, length, scratch);
         Some(use_it(scratch))
+    }
+
+    /// Asks for the memory that finding these chunks takes: for all of them side by side, where
+    /// each search would wait twice in a row. A hint: counts as no use.
+    pub fn prefetch_entries(&self, keys: impl Iterator<Item = ChunkKey> + Clone) {
+        let bucket = |key| self.memory.bucket(self.memory.place(&key).bucket);
+        for key in keys.clone() {
+            prefetch::read(std::slice::from_ref(bucket(key)));
+        }
+        for key in keys {
+            if let Some(entry) = self.memory.first_entry(bucket(key)) {
+                prefetch::read(std::slice::from_ref(entry));
+            }
+        }
+    }
+
+    /// Asks for `length` bytes at `offset` of a chunk, if it is the first of its bucket, as most are.
+    /// A hint: counts as no use.
+    pub fn prefetch_bytes(&self, key: &ChunkKey, offset: usize, length: usize) {
+        let bucket = self.memory.bucket(self.memory.place(key).bucket);
+        let Some(entry) = self.memory.first_entry(bucket).filter(|entry| entry.key() == *key)
+        else {
+            return;
+        };
+        let mut rest = offset..offset.saturating_add(length).min(MAX_CHUNK);
+        while !rest.is_empty() {
+            let at = rest.start % FRAME;
+            let now = (FRAME - at).min(rest.len());
+            // Without a pin this may be another chunk's frame by now: its address is all that is used.
+            if let Some(bytes) = self.memory.address(entry.frame(rest.start / FRAME), at) {
+                prefetch::range(bytes, now);
+            }
+            rest.start += now;
+        }
     }
 
     /// A copy of a whole chunk.

@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 use std::slice;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::entry::Entry;
 use crate::ghost::{Ghost, WAYS};
@@ -195,6 +195,18 @@ impl Memory {
         assert!(number < self.sizes.frames, "cache entry out of range");
         // SAFETY: by the contract of `new`; in range; zeroes are an entry.
         unsafe { self.entries.add(number as usize).as_ref() }
+    }
+
+    /// The entry that a bucket's chain begins with.
+    pub fn first_entry(&self, bucket: &AtomicU32) -> Option<&Entry> {
+        let number = bucket.load(Ordering::Acquire).checked_sub(1)?;
+        (number < self.sizes.frames).then(|| self.entry(number))
+    }
+
+    /// Where byte `at` of a frame is, if there is such a frame.
+    pub fn address(&self, number: u32, at: usize) -> Option<*const u8> {
+        let inside = number < self.sizes.frames && at < FRAME;
+        inside.then(|| self.data.as_ptr().wrapping_add(number as usize * FRAME + at).cast_const())
     }
 
     /// The link of a free frame.

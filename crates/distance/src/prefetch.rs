@@ -9,11 +9,19 @@ const LINE: usize = 64;
 /// Asks for the cache lines of `slice`. A hint only: it changes nothing and cannot fault.
 #[inline(always)]
 pub fn read<T>(slice: &[T]) {
-    let start = slice.as_ptr().cast::<u8>();
+    range(slice.as_ptr().cast(), size_of_val(slice));
+}
+
+/// Asks for the cache lines of `length` bytes at `start`, which need not be there. A hint only: it
+/// changes nothing and cannot fault.
+#[inline(always)]
+pub fn range(start: *const u8, length: usize) {
     // Back to the first line's start, or an unaligned slice would lose its last line.
     let before = start.addr() % LINE;
-    for offset in (0..before + size_of_val(slice)).step_by(LINE) {
-        line(start.wrapping_sub(before).wrapping_add(offset));
+    let (mut at, mut left) = (start.wrapping_sub(before), (before + length).div_ceil(LINE));
+    while left > 0 {
+        line(at);
+        (at, left) = (at.wrapping_add(LINE), left - 1);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The finished graph as flat arrays: what a segment stores and what a search reads.
 
+use crate::Lists;
+
 /// Fills the unused tail of a neighbour list.
 pub const NONE: u32 = u32::MAX;
 
@@ -12,7 +14,7 @@ pub struct GraphView<'a> {
     /// Width of an upper neighbour list; a level-0 list is `2 * m` wide.
     pub m: usize,
     /// Level-0 lists, `rows × 2m`: row numbers, nearest first, [`NONE`] fills the tail.
-    pub neighbors: &'a [u32],
+    pub neighbors: Lists<'a>,
     /// Row number of each upper node, `upper`.
     pub upper_nodes: &'a [u32],
     /// Where an upper node's lists start, in lists, `upper + 1` (empty when there are no upper
@@ -53,7 +55,7 @@ impl Graph {
     pub fn view(&self) -> GraphView<'_> {
         GraphView {
             m: self.m,
-            neighbors: &self.neighbors,
+            neighbors: Lists::words(&self.neighbors, 2 * self.m),
             upper_nodes: &self.upper_nodes,
             upper_offsets: &self.upper_offsets,
             upper_neighbors: &self.upper_neighbors,
@@ -65,6 +67,6 @@ impl Graph {
 impl GraphView<'_> {
     /// Rows (level-0 nodes) of the graph.
     pub fn rows(&self) -> usize {
-        self.neighbors.len().checked_div(2 * self.m).unwrap_or(0)
+        self.neighbors.len()
     }
 }

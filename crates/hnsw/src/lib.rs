@@ -16,7 +16,8 @@
 //!                          [Candidate], best first
 //! ```
 //!
-//! - [`graph`](GraphView): the finished graph as flat arrays.
+//! - [`graph`](GraphView): the finished graph as flat arrays; [`lists`](Lists): its lowest level,
+//!   wherever its lists lie.
 //! - [`scorer`](Scorer): what the graph asks of distances.
 //! - [`build`](fn@build): parallel insertion; [`Control`] watches and stops it. [`extend`] starts
 //!   from another graph, whose rows may have gone or moved.
@@ -30,6 +31,7 @@
 
 mod build;
 mod graph;
+mod lists;
 mod order;
 mod pool;
 mod scorer;
@@ -40,6 +42,7 @@ mod walk;
 
 pub use build::{BuildError, BuildParams, Control, build, extend};
 pub use graph::{Graph, GraphView, NONE};
+pub use lists::Lists;
 pub use order::order;
 pub use pool::Candidate;
 pub use scorer::{BuildDistances, NodeScorer, Scorer};

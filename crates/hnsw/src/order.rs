@@ -18,7 +18,8 @@ pub fn order(
     window: usize,
     control: &Control,
 ) -> Result<Vec<u32>, BuildError> {
-    let rows = graph.rows();
+    let lists = graph.neighbors;
+    let rows = lists.len();
     let mut queue = Queue::new(rows);
     let mut order: Vec<u32> = Vec::with_capacity(rows);
     while let Some(row) = queue.pop() {
@@ -26,23 +27,16 @@ pub fn order(
             return Err(BuildError::Cancelled);
         }
         if let Some(leaving) = order.len().checked_sub(window).map(|at| order[at]) {
-            for neighbor in list(graph, leaving) {
-                queue.lower(*neighbor);
+            for neighbor in lists.list(leaving) {
+                queue.lower(neighbor);
             }
         }
         order.push(row);
-        for neighbor in list(graph, row) {
-            queue.raise(*neighbor);
+        for neighbor in lists.list(row) {
+            queue.raise(neighbor);
         }
     }
     Ok(order)
-}
-
-/// The neighbours of `row` on level 0.
-fn list<'a>(graph: &GraphView<'a>, row: u32) -> impl Iterator<Item = &'a u32> {
-    let width = 2 * graph.m;
-    let list = &graph.neighbors[row as usize * width..][..width];
-    list.iter().take_while(|neighbor| **neighbor != NONE)
 }
 
 /// Rows by how many links lead to them: changing a count by one and taking a row with the

@@ -19,6 +19,10 @@ impl Candidate {
 /// Rows are below this: the bit marks candidates not expanded yet.
 pub(crate) const PENDING: u32 = 1 << 31;
 
+/// Windows up to this size are counted through: a few cache lines at full speed, where each step of
+/// halving waits for the one before.
+const COUNTED: usize = 128;
+
 /// A sorted window of the best candidates.
 ///
 /// HNSW's two heaps (SIGMOD paper, algorithm 2) hold the same rows twice. One sorted array with a
@@ -28,10 +32,12 @@ pub(crate) const PENDING: u32 = 1 << 31;
 pub(crate) struct Pool {
     /// Earlier results, then the window, sorted ascending.
     entries: Vec<Candidate>,
+    /// The scores of the window's entries, for finding places among them.
+    scores: Vec<f32>,
     /// Where the window starts.
     start: usize,
-    /// Where the window ends at most.
-    end: usize,
+    /// How many entries it has at most.
+    size: usize,
     /// No candidate before this one is pending.
     cursor: usize,
 }
@@ -46,9 +52,11 @@ impl Pool {
     /// Keeps what is there and opens a window for `size` more candidates behind it.
     pub(crate) fn open(&mut self, size: usize) {
         self.start = self.entries.len();
-        self.end = self.start + size;
+        self.size = size;
         self.cursor = self.start;
         self.entries.reserve(size);
+        self.scores.clear();
+        self.scores.reserve(size);
     }
 
     /// All candidates: those of earlier windows, then the current window's.
@@ -59,8 +67,7 @@ impl Pool {
     /// Whether a candidate of this score would be refused.
     #[inline(always)]
     fn refuses(&self, score: f32) -> bool {
-        self.entries.len() == self.end
-            && (self.start == self.end || self.entries[self.end - 1].score <= score)
+        self.scores.len() == self.size && self.scores.last().is_none_or(|last| *last <= score)
     }
 
     /// Adds a candidate, pending if it is so marked. Returns the candidate that found no place:
@@ -70,9 +77,14 @@ impl Pool {
         if self.refuses(candidate.score) {
             return Some(candidate);
         }
-        let dropped = if self.entries.len() == self.end { self.entries.pop() } else { None };
-        let at = self.start
-            + self.entries[self.start..].partition_point(|entry| entry.score <= candidate.score);
+        let mut dropped = None;
+        if self.scores.len() == self.size {
+            self.scores.pop();
+            dropped = self.entries.pop();
+        }
+        let place = rank(&self.scores, candidate.score);
+        self.scores.insert(place, candidate.score);
+        let at = self.start + place;
         self.entries.insert(at, candidate);
         self.cursor = self.cursor.min(at);
         dropped
@@ -99,6 +111,22 @@ impl Pool {
     }
 }
 
+/// How many of the sorted `scores` are not above `score`.
+#[inline(always)]
+fn rank(scores: &[f32], score: f32) -> usize {
+    let (mut before, mut rest) = (0, scores);
+    while rest.len() > COUNTED {
+        let (left, right) = rest.split_at(rest.len() / 2);
+        if right[0] <= score {
+            before += left.len();
+            rest = right;
+        } else {
+            rest = left;
+        }
+    }
+    before + rest.iter().map(|other| u32::from(*other <= score)).sum::<u32>() as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +147,18 @@ mod tests {
         pool.open(1);
         assert_eq!(pool.insert(Candidate { score: 0.5, row: 9 }), None);
         assert_eq!(scores(pool.entries()), [1.0, 2.0, 3.0, 0.5]);
+    }
+
+    #[test]
+    fn ranks_are_those_of_a_search() {
+        let scores: Vec<f32> = (0..1000).map(|i| (i / 3) as f32).collect();
+        for count in [0, 1, 2, 127, 128, 129, 300, 1000] {
+            for score in [-1.0, 0.0, 0.5, 41.0, 42.0, 99.5, 333.0, f32::INFINITY] {
+                let scores = &scores[..count];
+                let expected = scores.partition_point(|other| *other <= score);
+                assert_eq!(rank(scores, score), expected, "{score} among {count}");
+            }
+        }
     }
 
     #[test]

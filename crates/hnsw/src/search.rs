@@ -43,30 +43,32 @@ impl Searcher {
     /// # Panics
     /// When the graph's arrays contradict each other; see [`validate`](crate::validate).
     pub fn start(&mut self, graph: &GraphView<'_>, scorer: &mut impl Scorer, ef: usize) {
-        let rows = graph.rows();
-        self.discarded.clear();
-        if rows == 0 {
-            self.walk.pool.reset(ef);
-            return;
-        }
-        self.descend(graph, scorer, upper_beam(ef));
-        self.walk.pool.reset(ef);
-        self.walk.visited.reset(rows);
-        let discarded = &mut self.discarded;
-        let mut dropped = |candidate| discarded.push(candidate);
-        for start in &self.from {
-            self.walk.seed(scorer, *start, &mut dropped);
-        }
-        self.walk.run(&Base(graph), scorer, &mut dropped, || false);
-        // All rows can be reached from the entry point, but not necessarily from where the
-        // descent led; a search resumed to the end must return them all.
-        self.walk.seed(scorer, entry_row(graph), &mut dropped);
-        self.walk.run(&Base(graph), scorer, &mut dropped, || false);
+        let mut scored = std::mem::take(&mut self.scored);
+        let mut nodes =
+            Nodes { scorer: &mut *scorer, rows: graph.upper_nodes, scored: &mut scored };
+        self.descend(graph, &mut nodes, ef);
+        self.scored = scored;
+        self.spread(graph, scorer, ef);
     }
 
-    /// Walks from the entry point through the upper levels with a beam of `beam` candidates; leaves the
-    /// rows to go on from.
-    fn descend(&mut self, graph: &GraphView<'_>, scorer: &mut impl Scorer, beam: usize) {
+    /// [`start`](Self::start) with another scorer for the upper levels, `upper`, which is given upper
+    /// nodes, not rows. It may be coarser: it only leads the way to where the search begins.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_by(
+        &mut self,
+        graph: &GraphView<'_>,
+        upper: &mut impl Scorer,
+        scorer: &mut impl Scorer,
+        ef: usize,
+    ) {
+        self.descend(graph, upper, ef);
+        self.spread(graph, scorer, ef);
+    }
+
+    /// Walks from the entry point through the upper levels; leaves the rows to go on from.
+    fn descend(&mut self, graph: &GraphView<'_>, nodes: &mut impl Scorer, ef: usize) {
         let upper = graph.upper_nodes.len();
         self.from.clear();
         self.from.push(graph.entry);
@@ -75,20 +77,41 @@ impl Searcher {
         }
         let entry = graph.entry as usize;
         let top = graph.upper_offsets[entry + 1] - graph.upper_offsets[entry];
-        let mut nodes = Nodes { scorer, rows: graph.upper_nodes, scored: &mut self.scored };
         for level in (1..=top).rev() {
-            self.walk.pool.reset(beam);
+            self.walk.pool.reset(upper_beam(ef));
             self.walk.visited.reset(upper);
             for node in &self.from {
-                self.walk.seed(&mut nodes, *node, &mut |_| ());
+                self.walk.seed(nodes, *node, &mut |_| ());
             }
-            self.walk.run(&Upper { graph, level }, &mut nodes, |_| (), || false);
+            self.walk.run(&Upper { graph, level }, nodes, |_| (), || false);
             self.from.clear();
             self.from.extend(self.walk.pool.entries().iter().map(|found| found.row));
         }
         for node in &mut self.from {
             *node = graph.upper_nodes[*node as usize];
         }
+    }
+
+    /// Walks over level 0 from where the descent has led.
+    fn spread(&mut self, graph: &GraphView<'_>, scorer: &mut impl Scorer, ef: usize) {
+        let rows = graph.rows();
+        self.discarded.clear();
+        self.walk.pool.reset(ef);
+        if rows == 0 {
+            return;
+        }
+        self.walk.visited.reset(rows);
+        let discarded = &mut self.discarded;
+        let mut dropped = |candidate| discarded.push(candidate);
+        self.from.iter().for_each(|start| scorer.prefetch(*start));
+        for start in &self.from {
+            self.walk.seed(scorer, *start, &mut dropped);
+        }
+        self.walk.run(&Base(graph), scorer, &mut dropped, || false);
+        // All rows can be reached from the entry point, but not necessarily from where the
+        // descent led; a search resumed to the end must return them all.
+        self.walk.seed(scorer, entry_row(graph), &mut dropped);
+        self.walk.run(&Base(graph), scorer, &mut dropped, || false);
     }
 
     /// Goes on where the search stopped and appends the next best rows to the candidates, at
@@ -126,28 +149,20 @@ impl Searcher {
 /// Level 0 of a finished graph.
 pub(crate) struct Base<'a>(pub(crate) &'a GraphView<'a>);
 
-impl Base<'_> {
-    #[inline(always)]
-    fn list(&self, row: u32) -> &[u32] {
-        let width = 2 * self.0.m;
-        &self.0.neighbors[row as usize * width..][..width]
-    }
-}
-
 impl Layer for Base<'_> {
     #[inline(always)]
-    fn for_each(&self, row: u32, mut visit: impl FnMut(u32)) {
-        for neighbor in self.list(row) {
-            if *neighbor == NONE {
-                break;
-            }
-            visit(*neighbor);
-        }
+    fn for_each(&self, row: u32, visit: impl FnMut(u32)) {
+        self.0.neighbors.for_each(row, visit);
     }
 
     #[inline(always)]
     fn prefetch(&self, row: u32) {
-        prefetch::read(self.list(row));
+        self.0.neighbors.prefetch(row);
+    }
+
+    #[inline(always)]
+    fn is_far(&self) -> bool {
+        true
     }
 }
 
@@ -173,12 +188,23 @@ impl Upper<'_> {
 }
 
 impl Layer for Upper<'_> {
-    fn for_each(&self, node: u32, visit: impl FnMut(u32)) {
-        self.list(node).iter().copied().take_while(|neighbor| *neighbor != NONE).for_each(visit);
+    #[inline(always)]
+    fn for_each(&self, node: u32, mut visit: impl FnMut(u32)) {
+        for neighbor in self.list(node) {
+            if *neighbor == NONE {
+                break;
+            }
+            visit(*neighbor);
+        }
     }
 
     fn prefetch(&self, node: u32) {
         prefetch::read(self.list(node));
+    }
+
+    #[inline(always)]
+    fn is_far(&self) -> bool {
+        false
     }
 }
 

@@ -75,28 +75,32 @@ pub fn validate(graph: &GraphView<'_>, rows: usize) -> Result<(), GraphError> {
     }
     let upper = graph.upper_nodes.len();
     let width = 2 * graph.m;
-    length("neighbors", rows * width, graph.neighbors)?;
-    lists("neighbors", graph.neighbors, width, |_, row| (row as usize) < rows)?;
+    if graph.neighbors.width() != width || graph.neighbors.len() != rows {
+        let actual = graph.neighbors.width() * graph.neighbors.len();
+        return Err(GraphError::Length { array: "neighbors", expected: rows * width, actual });
+    }
+    for row in 0..rows as u32 {
+        let valid = |neighbor: u32| (neighbor as usize) < rows;
+        list(width, |place| graph.neighbors.get(row, place), valid)
+            .map_err(|wrong| wrong.at("neighbors", row as usize * width))?;
+    }
     below("upper_nodes", graph.upper_nodes, rows)?;
     let count = offsets(graph)?;
     length("upper_neighbors", count * graph.m, graph.upper_neighbors)?;
 
     let levels = |node: usize| graph.upper_offsets[node + 1] - graph.upper_offsets[node];
     for node in 0..upper {
-        let start = graph.upper_offsets[node] as usize * graph.m;
-        let end = graph.upper_offsets[node + 1] as usize * graph.m;
-        // A list may only name nodes that have a list of the same level.
-        let valid = |list: usize, neighbor: u32| {
-            (neighbor as usize) < upper && levels(neighbor as usize) as usize > list
-        };
-        lists("upper_neighbors", &graph.upper_neighbors[start..end], graph.m, valid).map_err(
-            |error| match error {
-                GraphError::Element { array, index, value } => {
-                    GraphError::Element { array, index: index + start, value }
-                }
-                other => other,
-            },
-        )?;
+        let offsets = graph.upper_offsets[node]..graph.upper_offsets[node + 1];
+        for (nth, number) in offsets.enumerate() {
+            let start = number as usize * graph.m;
+            let elements = &graph.upper_neighbors[start..][..graph.m];
+            // A list may only name nodes that have a list of the same level.
+            let valid = |neighbor: u32| {
+                (neighbor as usize) < upper && levels(neighbor as usize) as usize > nth
+            };
+            list(graph.m, |place| elements[place], valid)
+                .map_err(|wrong| wrong.at("upper_neighbors", start))?;
+        }
     }
 
     let entry = graph.entry as usize;
@@ -120,25 +124,34 @@ fn below(array: &'static str, elements: &[u32], limit: usize) -> Result<(), Grap
     }
 }
 
-/// Checks lists of `width` each: `valid(list, element)`, then nothing but [`NONE`].
-fn lists(
-    array: &'static str,
-    elements: &[u32],
-    width: usize,
-    valid: impl Fn(usize, u32) -> bool,
-) -> Result<(), GraphError> {
-    for (list, neighbors) in elements.chunks(width).enumerate() {
-        let used = neighbors.iter().take_while(|neighbor| **neighbor != NONE).count();
-        let wrong =
-            neighbors[..used].iter().position(|neighbor| !valid(list, *neighbor)).or_else(|| {
-                neighbors[used..].iter().position(|rest| *rest != NONE).map(|at| at + used)
-            });
-        if let Some(at) = wrong {
-            let value = neighbors[at];
-            return Err(GraphError::Element { array, index: list * width + at, value });
-        }
+/// What does not belong into a list.
+struct Wrong {
+    place: usize,
+    value: u32,
+}
+
+impl Wrong {
+    /// The error about it, for a list that begins at `start` of `array`.
+    fn at(self, array: &'static str, start: usize) -> GraphError {
+        GraphError::Element { array, index: start + self.place, value: self.value }
     }
-    Ok(())
+}
+
+/// Checks a list of `width` elements: valid ones, then nothing but [`NONE`].
+fn list(
+    width: usize,
+    element: impl Fn(usize) -> u32,
+    valid: impl Fn(u32) -> bool,
+) -> Result<(), Wrong> {
+    let used = (0..width).take_while(|place| element(*place) != NONE).count();
+    let wrong = (0..width).find(|place| match *place < used {
+        true => !valid(element(*place)),
+        false => element(*place) != NONE,
+    });
+    match wrong {
+        Some(place) => Err(Wrong { place, value: element(place) }),
+        None => Ok(()),
+    }
 }
 
 /// Checks that the offsets start at zero and rise; returns how many lists they count.

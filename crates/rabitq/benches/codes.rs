@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use distance::Metric;
-use rabitq::{Bits, FACTORS, Quantizer, Rotation, Scratch, SplitMix64};
+use rabitq::{Bits, Codes, FACTORS, Quantizer, Rotation, Scratch, SplitMix64};
 
 /// Rows estimated against: few enough to stay in the cache, so that computing is measured.
 const ROWS: usize = 512;
@@ -47,8 +47,9 @@ fn codes(criterion: &mut Criterion) {
             let query = quantizer.query(&vectors[..dimensions]);
             let rows: Vec<u32> = (0..ROWS as u32).map(|i| i * 37 % ROWS as u32).collect();
             let mut out = vec![0.0; ROWS];
+            let all = Codes::arrays(&codes, quantizer.code_bytes(), &factors);
             group.bench_function(format!("{bits:?}/estimates"), |bencher| {
-                bencher.iter(|| query.estimates(&codes, &factors, black_box(&rows), &mut out));
+                bencher.iter(|| query.estimates(&all, black_box(&rows), &mut out));
             });
             group.throughput(Throughput::Elements(1));
             group.bench_function(format!("{bits:?}/query"), |bencher| {

@@ -1,12 +1,13 @@
 //! The arithmetic that queries and rows share: from integer inner products to ranking values.
 
-use distance::{Metric, prefetch};
+use distance::Metric;
 
 use crate::{
-    Bits, FACTORS,
+    Bits, Codes,
     kernels::{Kernel, QueryBlock},
     layout::BLOCK,
     quantizer::LARGEST,
+    wide,
 };
 
 /// Rows whose integer inner products are computed before they are turned into estimates.
@@ -22,14 +23,34 @@ pub(crate) const LARGEST_SCALE: f64 = 1e29;
 #[derive(Clone, Debug)]
 pub(crate) struct Estimator {
     kernel: Kernel,
+    /// The kernel for one bit a dimension.
+    coarse: Kernel,
     bits: Bits,
     /// The 8-bit vector `u`.
     blocks: Vec<QueryBlock>,
-    /// `(2^b - 1) Σu`.
-    shift: i32,
+    /// `Σu`.
+    sum: i32,
     base: f32,
     weight: f32,
     scale: f32,
+}
+
+/// The sum of all elements.
+struct Sum<'a>(&'a [QueryBlock]);
+
+impl wide::Work for Sum<'_> {
+    type Output = i32;
+
+    #[inline(always)]
+    fn run(self) -> i32 {
+        let mut sum = 0;
+        for QueryBlock(block) in self.0 {
+            for element in block {
+                sum += i32::from(*element);
+            }
+        }
+        sum
+    }
 }
 
 impl Estimator {
@@ -37,9 +58,10 @@ impl Estimator {
     pub(crate) fn new(bits: Bits, metric: Metric, padded: usize) -> Self {
         Self {
             kernel: Kernel::best(bits),
+            coarse: Kernel::best(Bits::One),
             bits,
             blocks: vec![QueryBlock([0; BLOCK]); padded / BLOCK],
-            shift: 0,
+            sum: 0,
             base: 0.0,
             weight: match metric {
                 Metric::L2 => 1.0,
@@ -53,9 +75,7 @@ impl Estimator {
     /// Sets the 8-bit vector and the constants, which are clipped to a range that is safe.
     pub(crate) fn aim(&mut self, base: f64, scale: f64, fill: impl FnOnce(&mut [QueryBlock])) {
         fill(&mut self.blocks);
-        let sum = |block: &QueryBlock| block.0.iter().map(|u| i32::from(*u)).sum::<i32>();
-        let sum: i32 = self.blocks.iter().map(sum).sum();
-        self.shift = i32::from(self.bits.largest()) * sum;
+        self.sum = wide::run(Sum(&self.blocks));
         self.base = base.clamp(-LARGEST, LARGEST) as f32;
         self.scale = scale.clamp(-LARGEST_SCALE, LARGEST_SCALE) as f32;
     }
@@ -68,32 +88,43 @@ impl Estimator {
     /// The estimate for one row.
     #[inline]
     pub(crate) fn estimate(&self, code: &[u8], factors: &[f32]) -> f32 {
-        let mut dot = [0];
-        self.kernel.dots(&self.blocks, code, &[0], &mut dot);
-        let [dot] = dot;
-        self.combine(dot, factors)
+        let [row] = &mut [0.0];
+        let codes = Codes::arrays(code, self.blocks.len() * self.bits.block_bytes(), factors);
+        self.estimates(&codes, &[0], std::slice::from_mut(row));
+        *row
     }
 
-    /// The estimates for `rows`, out of all `codes` and `factors`.
+    /// The estimates for `rows` of `codes`.
     #[inline]
-    pub(crate) fn estimates(&self, codes: &[u8], factors: &[f32], rows: &[u32], out: &mut [f32]) {
-        let (factors, _) = factors.as_chunks::<FACTORS>();
-        let mut dots = [0; BATCH];
-        for (rows, out) in rows.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
-            for row in rows {
-                prefetch::read(factors.get(*row as usize).map_or(&[][..], |factors| factors));
-            }
-            let dots = &mut dots[..rows.len()];
-            self.kernel.dots(&self.blocks, codes, rows, dots);
-            for ((row, dot), out) in rows.iter().zip(dots).zip(out) {
-                *out = self.combine(*dot, &factors[*row as usize]);
-            }
-        }
+    pub(crate) fn estimates(&self, codes: &Codes<'_>, rows: &[u32], out: &mut [f32]) {
+        self.compare(self.kernel, self.bits, codes, rows, out);
+    }
+
+    /// The estimates for `rows` of `sketches`, which have one bit a dimension whatever codes have.
+    #[inline]
+    pub(crate) fn coarse_estimates(&self, sketches: &Codes<'_>, rows: &[u32], out: &mut [f32]) {
+        self.compare(self.coarse, Bits::One, sketches, rows, out);
     }
 
     #[inline(always)]
-    fn combine(&self, dot: i32, factors: &[f32]) -> f32 {
-        let y = (2 * dot - self.shift) as f32;
-        self.base + self.weight * factors[0] + self.scale * y * factors[1]
+    fn compare(
+        &self,
+        kernel: Kernel,
+        bits: Bits,
+        codes: &Codes<'_>,
+        rows: &[u32],
+        out: &mut [f32],
+    ) {
+        let shift = i32::from(bits.largest()) * self.sum;
+        let mut dots = [0; BATCH];
+        for (rows, out) in rows.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
+            let dots = &mut dots[..rows.len()];
+            kernel.dots(&self.blocks, codes, rows, dots);
+            for ((row, dot), out) in rows.iter().zip(dots).zip(out) {
+                let [first, second, _] = *codes.factors(*row);
+                let y = (2 * *dot - shift) as f32;
+                *out = self.base + self.weight * first + self.scale * y * second;
+            }
+        }
     }
 }

@@ -20,6 +20,8 @@
 //! - [`layout`](Bits): how a code lies in memory.
 //! - [`quantizer`](Quantizer): from vectors to codes; `rescale` finds the best code.
 //! - `estimator`: the arithmetic from integer inner products to ranking values.
+//! - [`codes`](Codes): where the codes of many rows lie; [`sketch`](fn@sketch): coarse ones made of fine
+//!   ones.
 //! - [`query`](Query), [`node`](NodeQuery): what is compared with codes.
 //! - [`bounds`](Bounds): how far an estimate can be off.
 //! - `kernels`: integer inner products, one instruction set a file; `wide` runs ordinary loops
@@ -31,6 +33,7 @@
 //! Approximate Nearest Neighbor Search*, SIGMOD 2025.
 
 mod bounds;
+mod codes;
 mod estimator;
 mod hadamard;
 mod kernels;
@@ -41,12 +44,15 @@ mod query;
 mod random;
 mod rescale;
 mod rotation;
+mod sketch;
 mod wide;
 
 pub use bounds::{Bounds, EPSILON};
+pub use codes::Codes;
 pub use layout::{BLOCK, Bits};
 pub use node::NodeQuery;
 pub use quantizer::{FACTORS, Quantizer, Scratch, code_bytes};
 pub use query::Query;
 pub use random::SplitMix64;
 pub use rotation::Rotation;
+pub use sketch::{sketch, sketch_bytes};

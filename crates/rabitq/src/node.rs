@@ -1,10 +1,10 @@
 //! A row against other rows, by their codes alone: what the graph is built on.
 
-use distance::{Metric, prefetch};
+use distance::Metric;
 
 use crate::{
-    Bits, FACTORS, Quantizer, bounds::value_norm, estimator::Estimator, kernels::QueryBlock,
-    layout, rotation::FEW,
+    Bits, Codes, FACTORS, Quantizer, bounds::value_norm, estimator::Estimator, kernels::QueryBlock,
+    layout, rotation::FEW, wide,
 };
 
 /// A row whose code has been spread out to play the query. Made once and aimed at row after row,
@@ -45,6 +45,45 @@ impl Quantizer {
     }
 }
 
+/// Spreads a code out: `doubled · level - middle` for each dimension.
+struct Spread<'a> {
+    bits: Bits,
+    code: &'a [u8],
+    doubled: i16,
+    middle: i16,
+    blocks: &'a mut [QueryBlock],
+}
+
+impl wide::Work for Spread<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        // Known when compiled: shifts by a constant are what vectors are good at.
+        match self.bits {
+            Bits::One => self.spread(Bits::One),
+            Bits::Two => self.spread(Bits::Two),
+            Bits::Four => self.spread(Bits::Four),
+            Bits::Eight => self.spread(Bits::Eight),
+        }
+    }
+}
+
+impl Spread<'_> {
+    #[inline(always)]
+    fn spread(self, bits: Bits) {
+        let (doubled, middle) = (self.doubled as i8, self.middle as i8);
+        let codes = self.code.chunks_exact(bits.block_bytes());
+        for (QueryBlock(block), code) in self.blocks.iter_mut().zip(codes) {
+            let levels = layout::unpack(bits, code);
+            for (value, level) in block.iter_mut().zip(levels) {
+                // In range, so that eight bits are enough whatever overflows on the way.
+                *value = (level as i8).wrapping_mul(doubled).wrapping_sub(middle);
+            }
+        }
+    }
+}
+
 impl NodeQuery {
     /// Measures from the row with this `code` and these `factors` from now on.
     ///
@@ -66,12 +105,8 @@ impl NodeQuery {
             Metric::InnerProduct => (self.centroid_norm_squared - first, -scale / 2.0),
         };
         let bits = self.bits;
-        self.estimator.aim(base, scale, |blocks| {
-            for (block, code) in blocks.iter_mut().zip(code.chunks_exact(bits.block_bytes())) {
-                let levels = layout::unpack(bits, code);
-                *block = QueryBlock(levels.map(|c| (doubled * i16::from(c) - middle) as i8));
-            }
-        });
+        self.estimator
+            .aim(base, scale, |blocks| wide::run(Spread { bits, code, doubled, middle, blocks }));
     }
 
     /// `cos² φ`, `φ` the angle between the code's values and what they stand for.
@@ -107,18 +142,9 @@ impl NodeQuery {
     /// The ranking values of `rows`; see [`Query::estimates`](crate::Query::estimates).
     ///
     /// # Panics
-    /// When a row is not in `codes` or `factors`.
+    /// When a row is not in `codes`.
     #[inline]
-    pub fn estimates(&self, codes: &[u8], factors: &[f32], rows: &[u32], out: &mut [f32]) {
-        self.estimator.estimates(codes, factors, rows, out);
-    }
-
-    /// Asks for the code and the factors of `row`, which will be estimated soon.
-    #[inline]
-    pub fn prefetch(&self, codes: &[u8], factors: &[f32], row: u32) {
-        let row = row as usize;
-        let (code, factor) = (row * self.code_bytes, row * FACTORS);
-        prefetch::read(codes.get(code..code + self.code_bytes).unwrap_or_default());
-        prefetch::read(factors.get(factor..factor + FACTORS).unwrap_or_default());
+    pub fn estimates(&self, codes: &Codes<'_>, rows: &[u32], out: &mut [f32]) {
+        self.estimator.estimates(codes, rows, out);
     }
 }

@@ -1,9 +1,9 @@
 //! A query against codes: ranking values and bounds.
 
-use distance::{Kernels, Metric, prefetch};
+use distance::{Kernels, Metric};
 
 use crate::{
-    Bits, Bounds, FACTORS, Quantizer,
+    Bits, Bounds, Codes, Quantizer,
     bounds::Errors,
     estimator::Estimator,
     kernels::QueryBlock,
@@ -21,7 +21,6 @@ const LARGEST: f32 = 127.0;
 pub struct Query {
     estimator: Estimator,
     errors: Errors,
-    code_bytes: usize,
 }
 
 impl Quantizer {
@@ -75,7 +74,7 @@ impl Quantizer {
             rounding: length * error * caution / (rotated.len() as f64).sqrt(),
             centroid: self.centroid_norm_squared.sqrt(),
         };
-        Query { estimator, errors, code_bytes: self.code_bytes() }
+        Query { estimator, errors }
     }
 }
 
@@ -111,15 +110,23 @@ impl Query {
         self.estimator.estimate(code, factors)
     }
 
-    /// The ranking values of `rows`, out of all `codes` (`row × code byte`) and `factors`
-    /// (`row × 3`), written to `out`, as many as both `rows` and `out` have. Asks for the memory
-    /// of later rows while it computes.
+    /// The ranking values of `rows` of `codes`, written to `out`, as many as both `rows` and `out`
+    /// have.
     ///
     /// # Panics
-    /// When a row is not in `codes` or `factors`.
+    /// When a row is not in `codes`.
     #[inline]
-    pub fn estimates(&self, codes: &[u8], factors: &[f32], rows: &[u32], out: &mut [f32]) {
-        self.estimator.estimates(codes, factors, rows, out);
+    pub fn estimates(&self, codes: &Codes<'_>, rows: &[u32], out: &mut [f32]) {
+        self.estimator.estimates(codes, rows, out);
+    }
+
+    /// The ranking values of `rows` by their [`sketch`](fn@crate::sketch)es.
+    ///
+    /// # Panics
+    /// When a row is not in `sketches`.
+    #[inline]
+    pub fn coarse_estimates(&self, sketches: &Codes<'_>, rows: &[u32], out: &mut [f32]) {
+        self.estimator.coarse_estimates(sketches, rows, out);
     }
 
     /// The estimate for a row and an interval that holds the exact distance almost always, in
@@ -138,15 +145,6 @@ impl Query {
     /// When `code` is shorter than a code or `factors` than [`FACTORS`].
     pub fn bounds_around(&self, estimate: f32, code: &[u8], factors: &[f32]) -> Bounds {
         self.errors.bounds(estimate, code, factors)
-    }
-
-    /// Asks for the code and the factors of `row`, which will be estimated soon.
-    #[inline]
-    pub fn prefetch(&self, codes: &[u8], factors: &[f32], row: u32) {
-        let row = row as usize;
-        let (code, factor) = (row * self.code_bytes, row * FACTORS);
-        prefetch::read(codes.get(code..code + self.code_bytes).unwrap_or_default());
-        prefetch::read(factors.get(factor..factor + FACTORS).unwrap_or_default());
     }
 
     /// Bits of the codes this query compares with.

@@ -68,25 +68,36 @@ impl wide::Work for Search<'_> {
             return Fit::default();
         }
         let unit = (top + 0.5) / largest;
-        let (mut best, mut scale) = (fit(vector, unit, top), unit);
-        let mut attempt = |stretch: f32, best_scale: &mut f32| {
-            let fit = fit(vector, unit * stretch, top);
-            if fit.quality() > best.quality() {
-                (best, *best_scale) = (fit, unit * stretch);
-            }
-        };
+        let mut best = Attempt { fit: fit(vector, unit, top), scale: unit };
         let (step, steps) = stretches(bits);
         for i in 1..=steps {
-            attempt(1.0 + step * i as f32, &mut scale);
+            best = best.or(vector, unit * (1.0 + step * i as f32), top);
         }
         if steps > 0 {
-            let around = scale / unit;
+            let around = best.scale / unit;
             for i in [-3.0, -2.0, -1.0, 1.0, 2.0, 3.0] {
-                attempt(around + step / 4.0 * i, &mut scale);
+                best = best.or(vector, unit * (around + step / 4.0 * i), top);
             }
         }
-        write_levels(vector, scale, top, largest * NEGLIGIBLE, bits, levels);
-        best
+        write_levels(vector, best.scale, top, largest * NEGLIGIBLE, bits, levels);
+        best.fit
+    }
+}
+
+/// A scale and how well its code fits.
+#[derive(Clone, Copy)]
+struct Attempt {
+    fit: Fit,
+    scale: f32,
+}
+
+impl Attempt {
+    /// The better of this and the attempt at another scale.
+    // Not a closure: those are compiled for the plain instruction set.
+    #[inline(always)]
+    fn or(self, vector: &[f32], scale: f32, top: f32) -> Self {
+        let fit = fit(vector, scale, top);
+        if fit.quality() > self.fit.quality() { Self { fit, scale } } else { self }
     }
 }
 

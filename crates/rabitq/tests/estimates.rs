@@ -4,7 +4,7 @@ mod common;
 
 use common::{Encoded, METRICS, clustered};
 use distance::{ExactQuery, Metric};
-use rabitq::{Bits, SplitMix64};
+use rabitq::{Bits, Codes, FACTORS, SplitMix64, sketch, sketch_bytes};
 
 /// Of the ten rows with the least `scores`, the part that is among the ten nearest.
 fn recall(scores: &[f32], distances: &[f64]) -> f64 {
@@ -33,7 +33,7 @@ fn estimates_find_the_nearest_rows() {
                 let distances: Vec<f64> = vectors.iter().map(|row| exact.distance(row)).collect();
                 let mut scores = vec![0.0; rows.len()];
                 let prepared = encoded.quantizer.query(query);
-                prepared.estimates(&encoded.codes, &encoded.factors, &rows, &mut scores);
+                prepared.estimates(&encoded.all(), &rows, &mut scores);
                 sum += recall(&scores, &distances) / queries.len() as f64;
             }
             println!("{metric:?} {bits:?}: {sum:.3}");
@@ -54,8 +54,8 @@ fn a_batch_gives_the_single_estimates() {
             let mut node = encoded.quantizer.node_query();
             node.aim(encoded.code(5), encoded.factors(5));
             let (mut batch, mut node_batch) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
-            query.estimates(&encoded.codes, &encoded.factors, &rows, &mut batch);
-            node.estimates(&encoded.codes, &encoded.factors, &rows, &mut node_batch);
+            query.estimates(&encoded.all(), &rows, &mut batch);
+            node.estimates(&encoded.all(), &rows, &mut node_batch);
             for (i, row) in rows.iter().enumerate() {
                 let (code, factors) = (encoded.code(*row as usize), encoded.factors(*row as usize));
                 assert_eq!(batch[i], query.estimate(code, factors));
@@ -128,5 +128,71 @@ fn near_vectors_of_few_dimensions_are_told_apart() {
             .collect();
         println!("{dimensions} dimensions: {estimates:?}");
         assert!(estimates.is_sorted(), "{dimensions} dimensions: {estimates:?}");
+    }
+}
+
+/// The sketches of all rows, as arrays.
+fn sketches(encoded: &Encoded, bits: Bits, rows: usize) -> (Vec<u8>, Vec<f32>) {
+    let bytes = sketch_bytes(bits, encoded.quantizer.code_bytes());
+    let (mut codes, mut factors) = (vec![0xFF; rows * bytes], vec![0.0; rows * FACTORS]);
+    let targets = codes.chunks_exact_mut(bytes).zip(factors.chunks_exact_mut(FACTORS));
+    for (row, (code, to)) in targets.enumerate() {
+        sketch(bits, encoded.code(row), encoded.factors(row), code, to);
+    }
+    (codes, factors)
+}
+
+#[test]
+fn sketches_rank_rows_as_one_bit_codes_do() {
+    let mut random = SplitMix64::new(11);
+    let mut vectors = clustered(1020, 128, 8, 0.5, &mut random);
+    let queries = vectors.split_off(1000);
+    let rows: Vec<u32> = (0..1000).collect();
+    for metric in METRICS {
+        let single = Encoded::new(&vectors, Bits::One, metric);
+        for bits in Bits::ALL {
+            let encoded = Encoded::new(&vectors, bits, metric);
+            let (codes, factors) = sketches(&encoded, bits, vectors.len());
+            let sketches = Codes::arrays(&codes, codes.len() / vectors.len(), &factors);
+            let (mut from_sketches, mut from_codes) = (0.0, 0.0);
+            for query in &queries {
+                let exact = ExactQuery::new(metric, query.clone());
+                let distances: Vec<f64> = vectors.iter().map(|row| exact.distance(row)).collect();
+                let mut scores = vec![0.0; rows.len()];
+                let prepared = encoded.quantizer.query(query);
+                prepared.coarse_estimates(&sketches, &rows, &mut scores);
+                from_sketches += recall(&scores, &distances) / queries.len() as f64;
+                single.quantizer.query(query).estimates(&single.all(), &rows, &mut scores);
+                from_codes += recall(&scores, &distances) / queries.len() as f64;
+            }
+            println!("{metric:?} {bits:?}: {from_sketches:.3}, one-bit codes {from_codes:.3}");
+            assert!(from_sketches >= from_codes - 0.06, "{metric:?} {bits:?}: {from_sketches}");
+        }
+    }
+}
+
+#[test]
+fn records_give_the_estimates_of_arrays() {
+    let mut random = SplitMix64::new(12);
+    let vectors = clustered(50, 100, 3, 0.5, &mut random);
+    let rows: Vec<u32> = (0..50).rev().collect();
+    for bits in Bits::ALL {
+        let encoded = Encoded::new(&vectors, bits, Metric::L2);
+        let code_bytes = encoded.quantizer.code_bytes();
+        let stride = code_bytes + FACTORS * 4 + 20;
+        let mut bytes = Vec::new();
+        for row in 0..vectors.len() {
+            bytes.extend_from_slice(encoded.code(row));
+            encoded.factors(row).iter().for_each(|factor| bytes.extend(factor.to_ne_bytes()));
+            bytes.extend([0xAB; 20]);
+        }
+        let floats: Vec<f32> =
+            bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect();
+        let records = Codes::records(&bytes, &floats, code_bytes, stride);
+        let query = encoded.quantizer.query(&vectors[7]);
+        let (mut one, mut other) = (vec![0.0; rows.len()], vec![0.0; rows.len()]);
+        query.estimates(&encoded.all(), &rows, &mut one);
+        query.estimates(&records, &rows, &mut other);
+        assert_eq!(one, other, "{bits:?}");
     }
 }

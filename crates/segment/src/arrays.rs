@@ -1,12 +1,13 @@
 //! The arrays of a segment beside `vectors`: shapes, chunks and Zarr metadata.
 //!
-//! The same list, in the same order, is the layout in memory (see
+//! In memory they lie in the same order, but for the first three (see
 //! [`resident`](crate::ResidentView)).
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use distance::Payload;
+use rabitq::FACTORS;
 use zarrs::array::codec::bytes_to_bytes::blosc::{
     BloscCodec, BloscCompressionLevel, BloscCompressor, BloscShuffleMode,
 };
@@ -15,9 +16,6 @@ use zarrs::array::{ArrayBuilder, BytesToBytesCodecTraits};
 
 use crate::attributes::{Compression, SegmentAttributes};
 use crate::error::{Result, SegmentError};
-
-/// `float32` factors of a row: what RaBitQ's estimator needs beside the code.
-pub const FACTORS: usize = 3;
 
 /// Bytes of a CRC-32C at the end of a chunk.
 pub(crate) const CHECKSUM_BYTES: usize = 4;

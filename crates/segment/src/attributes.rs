@@ -2,6 +2,7 @@
 
 use distance::{Metric, Payload};
 use hnsw::GraphView;
+use rabitq::Bits;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
@@ -18,9 +19,6 @@ pub const MAX_ROWS: u32 = 1 << 31;
 
 /// Widest upper neighbour list.
 pub const MAX_M: u32 = 1_000;
-
-/// Most bytes a code can have: 8 bits of the most dimensions, and room for padding.
-const MAX_CODE_BYTES: u32 = 1 << 15;
 
 /// Largest inner chunk of vectors, decoded, in bytes.
 const MAX_CHUNK_BYTES: u64 = 64 << 20;
@@ -154,7 +152,14 @@ impl SegmentAttributes {
         within("dimensions", self.dimensions, 1, MAX_DIMENSIONS)?;
         within("rows", self.rows, 1, MAX_ROWS)?;
         within("entries", self.entries, self.rows, u32::MAX)?;
-        within("code_bytes", self.code_bytes, 1, MAX_CODE_BYTES)?;
+        let Some(bits) = u8::try_from(self.bits).ok().and_then(Bits::from_u8) else {
+            return Err(SegmentError::invalid(format!(
+                "bits is {}, but must be 1, 2, 4 or 8",
+                self.bits
+            )));
+        };
+        let code_bytes = rabitq::code_bytes(self.dimensions as usize, bits) as u32;
+        within("code_bytes", self.code_bytes, code_bytes, code_bytes)?;
         within("m", self.m, 1, MAX_M)?;
         within("upper_nodes", self.upper_nodes, 0, self.rows)?;
         let fewest_lists = self.upper_nodes;
@@ -165,12 +170,6 @@ impl SegmentAttributes {
             upper => upper,
         };
         within("entry", self.entry, 0, nodes - 1)?;
-        if ![1, 2, 4, 8].contains(&self.bits) {
-            return Err(SegmentError::invalid(format!(
-                "bits is {}, but must be 1, 2, 4 or 8",
-                self.bits
-            )));
-        }
         within("compression_level", self.compression_level.into(), 0, 9)?;
         let row_bytes = self.row_bytes() as u64;
         let most_chunk = MAX_CHUNK_BYTES / row_bytes;

@@ -28,7 +28,8 @@
 //! | `writer`, `control` | writing, progress and stopping |
 //! | `reader`, `load`, `fetch` | opening, loading into memory, fetching vectors |
 //! | `cached` | one fetch for a burst of equal misses; keeping what was fetched |
-//! | `resident`, `check` | the block in memory; what checksums cannot see |
+//! | `resident`, `record` | the block in memory; what of it belongs to one row |
+//! | `check` | what checksums cannot see |
 
 mod arrays;
 mod attributes;
@@ -41,12 +42,12 @@ mod error;
 mod fetch;
 mod load;
 mod reader;
+mod record;
 mod resident;
 mod rows;
 mod shard;
 mod writer;
 
-pub use arrays::FACTORS;
 pub use attributes::{
     Compression, FORMAT_VERSION, MAX_DIMENSIONS, MAX_M, MAX_ROWS, SegmentAttributes,
 };

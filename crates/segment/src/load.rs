@@ -51,7 +51,9 @@ impl Reader {
         let (filled, _) = join(self.fill(region), self.read_indexes()).await;
         filled?;
         resident::seal(region, attributes);
-        let outcome = ResidentView::new(region).and_then(|view| self.check(&view));
+        let outcome = ResidentView::new(region)
+            .and_then(|view| self.check(&view))
+            .and_then(|()| resident::make_sketches(region));
         if outcome.is_err() {
             resident::clear(region);
         }
@@ -81,8 +83,10 @@ impl Reader {
             let range = spec.chunk_range(piece.chunk);
             let start = range.start + piece.bytes.start;
             let length = range.end.saturating_sub(start).min(body.len() as u64) as usize;
-            let at = sections.places[piece.array].0 + start.min(range.end) as usize;
-            region[at..at + length].copy_from_slice(&body[..length]);
+            let start = start.min(range.end) as usize;
+            sections.put(piece.array, start, &body[..length], region).map_err(|error| {
+                SegmentError::corrupt(self.key(spec.name), format!("an impossible graph: {error}"))
+            })?;
         }
         Ok(())
     }

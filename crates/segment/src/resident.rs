@@ -2,20 +2,24 @@
 //!
 //! ```text
 //!   0      header: magic, layout version, attributes   (native integers of 8 bytes)
-//!   256    codes │ factors │ neighbors │ upper_nodes │ upper_offsets │ upper_neighbors │ tids │
-//!          tid_offsets │ centroid
+//!   256    records │ upper_nodes │ upper_offsets │ upper_neighbors │ tids │ tid_offsets │ centroid │
+//!          sketches
 //! ```
 //!
-//! Every array begins at a multiple of 64 bytes; where follows from the attributes, so nothing
-//! in the block points anywhere and it can be mapped at any address.
+//! Records have of every row its code, its factors and its level-0 neighbours. Sketches, one-bit codes of
+//! the upper nodes made of their codes, are so small that the way down the upper levels stays in the
+//! nearest caches. All parts begin at a multiple of 64 bytes; where follows from the attributes, so
+//! nothing in the block points anywhere and it can be mapped at any address.
 
 use bytemuck::{cast_slice_mut, try_cast_slice};
 use distance::{Metric, Payload};
-use hnsw::GraphView;
+use hnsw::{GraphError, GraphView};
+use rabitq::{Bits, Codes, FACTORS, sketch, sketch_bytes};
 
 use crate::arrays::{self, COUNT};
 use crate::attributes::{Compression, SegmentAttributes};
 use crate::error::{Result, SegmentError};
+use crate::record::{self, Part, Records};
 
 #[cfg(target_endian = "big")]
 compile_error!("segments are read into memory as they are stored, which is little-endian");
@@ -30,7 +34,7 @@ const HEADER_BYTES: usize = 256;
 const MAGIC: u64 = u64::from_le_bytes(*b"s3vector");
 
 /// Version of this layout. It never leaves a machine, so no other version need be read.
-const LAYOUT: u64 = 2;
+const LAYOUT: u64 = 3;
 
 /// The name of a block in messages.
 const NAME: &str = "resident";
@@ -49,22 +53,96 @@ impl Resident {
     }
 }
 
-/// Where the arrays lie: offset and length in bytes, in the order of [`arrays::arrays`].
+/// Arrays of the store whose rows lie in records: the first ones of [`arrays::arrays`].
+const PARTS: [Part; 3] = [Part::Code, Part::Factors, Part::Neighbors];
+
+/// Where everything lies in the block.
 pub(crate) struct Sections {
-    pub(crate) places: [(usize, usize); COUNT],
-    pub(crate) total: usize,
+    records: Records,
+    /// Offset and length in bytes of the other arrays, in the order of [`arrays::arrays`].
+    places: [(usize, usize); COUNT - PARTS.len()],
+    sketches: Sketches,
+    total: usize,
+}
+
+/// Where the sketches of the upper nodes lie.
+#[derive(Clone, Copy)]
+struct Sketches {
+    start: usize,
+    bits: Option<Bits>,
+    nodes: usize,
+    code_bytes: usize,
+    stride: usize,
 }
 
 impl Sections {
     pub(crate) fn of(attributes: &SegmentAttributes) -> Self {
-        let mut at = HEADER_BYTES;
-        let places = arrays::arrays(attributes).map(|spec| {
-            let (start, length) = (at, spec.bytes() as usize);
+        let records = Records::of(attributes);
+        let mut at = HEADER_BYTES + records.bytes().next_multiple_of(ALIGNMENT);
+        let specs = arrays::arrays(attributes);
+        let places = std::array::from_fn(|number| {
+            let (start, length) = (at, specs[PARTS.len() + number].bytes() as usize);
             at = (start + length).next_multiple_of(ALIGNMENT);
             (start, length)
         });
-        Self { places, total: at }
+        let bits = u8::try_from(attributes.bits).ok().and_then(Bits::from_u8);
+        let code_bytes = bits.map_or(0, |bits| sketch_bytes(bits, attributes.code_bytes as usize));
+        let sketches = Sketches {
+            start: at,
+            bits,
+            nodes: attributes.upper_nodes as usize,
+            code_bytes,
+            stride: record::stride(code_bytes, 0),
+        };
+        let total = (at + sketches.bytes()).next_multiple_of(ALIGNMENT);
+        Self { records, places, sketches, total }
     }
+
+    /// Puts `bytes` of an array of the store, those from `start` on, into their places in `region`.
+    ///
+    /// # Errors
+    /// A neighbour that is no row.
+    pub(crate) fn put(
+        &self,
+        array: usize,
+        start: usize,
+        bytes: &[u8],
+        region: &mut [u8],
+    ) -> std::result::Result<(), GraphError> {
+        if let Some(part) = PARTS.get(array) {
+            return self.records.put(*part, start, bytes, &mut region[HEADER_BYTES..]);
+        }
+        let (first, _) = self.places[array - PARTS.len()];
+        region[first + start..][..bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl Sketches {
+    fn bytes(&self) -> usize {
+        self.nodes * self.stride
+    }
+}
+
+/// Makes the sketches of a block whose other parts have been checked.
+///
+/// # Errors
+/// [`SegmentError::Corrupt`] if the block holds no segment.
+pub(crate) fn make_sketches(region: &mut [u8]) -> Result<()> {
+    let view = ResidentView::new(region)?;
+    let places = Sections::of(&view.attributes).sketches;
+    let Some(bits) = places.bits else { return Ok(()) };
+    let mut made = vec![0u8; places.bytes()];
+    for (row, record) in view.graph.upper_nodes.iter().zip(made.chunks_exact_mut(places.stride)) {
+        let (code, rest) = record.split_at_mut(places.code_bytes);
+        let mut factors = [0f32; FACTORS];
+        sketch(bits, view.codes.code(*row), view.codes.factors(*row), code, &mut factors);
+        for (bytes, factor) in rest.as_chunks_mut().0.iter_mut().zip(factors) {
+            *bytes = factor.to_ne_bytes();
+        }
+    }
+    region[places.start..][..made.len()].copy_from_slice(&made);
+    Ok(())
 }
 
 /// Marks `region` as holding no segment.
@@ -146,8 +224,8 @@ fn unseal(header: &[u8]) -> std::result::Result<SegmentAttributes, &'static str>
 #[derive(Clone, Copy, Debug)]
 pub struct ResidentView<'a> {
     attributes: SegmentAttributes,
-    codes: &'a [u8],
-    factors: &'a [f32],
+    codes: Codes<'a>,
+    sketches: Codes<'a>,
     graph: GraphView<'a>,
     tids: &'a [u64],
     tid_offsets: &'a [u32],
@@ -175,28 +253,32 @@ impl<'a> ResidentView<'a> {
     }
 
     fn slice(bytes: &'a [u8], attributes: SegmentAttributes) -> Option<Self> {
-        let sections = Sections::of(&attributes);
-        let section = |index: usize| {
-            let (start, length) = sections.places[index];
-            bytes.get(start..)?.get(..length)
+        let Sections { records: layout, places, sketches, .. } = Sections::of(&attributes);
+        let section = |start: usize, length: usize| bytes.get(start..)?.get(..length);
+        let floats = |bytes: &'a [u8]| try_cast_slice::<u8, f32>(bytes).ok();
+        let integers = |array: usize| {
+            let (start, length) = places[array];
+            try_cast_slice::<u8, u32>(section(start, length)?).ok()
         };
-        let integers = |index: usize| try_cast_slice::<u8, u32>(section(index)?).ok();
-        let floats = |index: usize| try_cast_slice::<u8, f32>(section(index)?).ok();
+        let [_, _, _, (tids, tids_length), _, (centroid, centroid_length)] = places;
+        let records = section(HEADER_BYTES, layout.bytes())?;
+        let coarse = section(sketches.start, sketches.bytes())?;
+        let Sketches { code_bytes, stride, .. } = sketches;
         Some(Self {
             attributes,
-            codes: section(0)?,
-            factors: floats(1)?,
+            codes: layout.codes(records, floats(records)?),
+            sketches: Codes::records(coarse, floats(coarse)?, code_bytes, stride),
             graph: GraphView {
                 m: attributes.m as usize,
-                neighbors: integers(2)?,
-                upper_nodes: integers(3)?,
-                upper_offsets: integers(4)?,
-                upper_neighbors: integers(5)?,
+                neighbors: layout.lists(records),
+                upper_nodes: integers(0)?,
+                upper_offsets: integers(1)?,
+                upper_neighbors: integers(2)?,
                 entry: attributes.entry,
             },
-            tids: try_cast_slice(section(6)?).ok()?,
-            tid_offsets: integers(7)?,
-            centroid: floats(8)?,
+            tids: try_cast_slice(section(tids, tids_length)?).ok()?,
+            tid_offsets: integers(4)?,
+            centroid: floats(section(centroid, centroid_length)?)?,
         })
     }
 
@@ -255,14 +337,14 @@ impl<'a> ResidentView<'a> {
         self.attributes.rotation_seed
     }
 
-    /// Codes, rows × [`code_bytes`](Self::code_bytes).
-    pub fn codes(&self) -> &'a [u8] {
+    /// Codes and factors of the rows.
+    pub fn codes(&self) -> Codes<'a> {
         self.codes
     }
 
-    /// Factors of the estimator, rows × [`FACTORS`](crate::FACTORS).
-    pub fn factors(&self) -> &'a [f32] {
-        self.factors
+    /// One-bit codes and their factors, of the graph's upper nodes.
+    pub fn sketches(&self) -> Codes<'a> {
+        self.sketches
     }
 
     /// The graph over the rows.

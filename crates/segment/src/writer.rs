@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytemuck::cast_slice;
 use bytes::Bytes;
-use hnsw::GraphView;
+use hnsw::Graph;
 use storage::{StorageError, Store};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinSet;
@@ -43,10 +43,10 @@ pub struct SegmentData<'a> {
     pub attributes: SegmentAttributes,
     /// RaBitQ codes, rows × `code_bytes`.
     pub codes: &'a [u8],
-    /// Factors of the estimator, rows × [`FACTORS`](crate::FACTORS).
+    /// Factors of the estimator, rows × [`FACTORS`](rabitq::FACTORS).
     pub factors: &'a [f32],
     /// The graph over the rows.
-    pub graph: GraphView<'a>,
+    pub graph: &'a Graph,
     /// Heap tuples grouped by row: block << 16 | offset.
     pub tids: &'a [u64],
     /// Where each row's tids start, rows + 1.
@@ -71,17 +71,17 @@ impl<'a> SegmentData<'a> {
     fn arrays(&self) -> [(ArraySpec, &'a [u8]); COUNT] {
         let [codes, factors, neighbors, nodes, offsets, lists, tids, bounds, centroid] =
             arrays::arrays(&self.attributes);
-        let upper_offsets = match self.graph.upper_nodes {
-            [] => &[],
-            _ => self.graph.upper_offsets,
+        let upper_offsets: &[u32] = match self.graph.upper_nodes.is_empty() {
+            true => &[],
+            false => &self.graph.upper_offsets,
         };
         [
             (codes, self.codes),
             (factors, cast_slice(self.factors)),
-            (neighbors, cast_slice(self.graph.neighbors)),
-            (nodes, cast_slice(self.graph.upper_nodes)),
+            (neighbors, cast_slice(&self.graph.neighbors)),
+            (nodes, cast_slice(&self.graph.upper_nodes)),
             (offsets, cast_slice(upper_offsets)),
-            (lists, cast_slice(self.graph.upper_neighbors)),
+            (lists, cast_slice(&self.graph.upper_neighbors)),
             (tids, cast_slice(self.tids)),
             (bounds, cast_slice(self.tid_offsets)),
             (centroid, cast_slice(self.centroid)),

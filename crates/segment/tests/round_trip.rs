@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use common::{Random, Sample, Shape, directory, load, shapes, store};
 use distance::Payload;
+use rabitq::{Bits, FACTORS, sketch};
 use segment::{Compression, Reader, ResidentView, SegmentError, WriteControl, remove};
 use storage::{COALESCE_GAP, Metered, Metrics, Store};
 
@@ -44,14 +45,35 @@ async fn every_shape_comes_back_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn arrays_of_several_chunks_come_back_whole() {
     let (_directory, store) = store();
-    let sample = Sample::new(Shape { code_bytes: Some(30_001), ..Shape::new(2_345, 2) });
+    let sample = Sample::new(Shape { bits: Bits::Eight, ..Shape::new(180_000, 129) });
     sample.write(&store, "s").await.expect("written");
     let chunks = store.list("s/codes/c/").await.expect("a listing");
-    assert_eq!(chunks.len(), 3);
+    assert_eq!(chunks.len(), 2);
     assert!(chunks.iter().all(|chunk| chunk.size <= (32 << 20) + 4));
     let reader = Reader::open(store, "s").await.expect("opened");
     let buffer = load(&reader).await.expect("loaded");
     assert!(sample.is_shown_by(&ResidentView::new(buffer.bytes()).expect("a view")));
+}
+
+#[tokio::test]
+async fn sketches_are_made_of_the_codes_of_upper_nodes() {
+    for bits in Bits::ALL {
+        let (_directory, store) = store();
+        let sample = Sample::new(Shape { bits, ..Shape::new(300, 40) });
+        assert!(!sample.graph.upper_nodes.is_empty());
+        sample.write(&store, "s").await.expect("written");
+        let reader = Reader::open(store, "s").await.expect("opened");
+        let buffer = load(&reader).await.expect("loaded");
+        let view = ResidentView::new(buffer.bytes()).expect("a view");
+        for (node, row) in (0..).zip(&sample.graph.upper_nodes) {
+            let mut code = vec![0; view.sketches().code_bytes()];
+            let mut factors = [0.0; FACTORS];
+            let codes = view.codes();
+            sketch(bits, codes.code(*row), codes.factors(*row), &mut code, &mut factors);
+            assert_eq!(view.sketches().code(node), code);
+            assert_eq!(view.sketches().factors(node), &factors);
+        }
+    }
 }
 
 /// What other readers of the array see, and a segment written before there were levels has none.

@@ -1,7 +1,5 @@
 //! Taking a row's links over from another graph, and mending them where neighbours are gone.
 
-use distance::prefetch;
-
 use super::{grow::Growing, links::Link, select::Selection};
 use crate::{BuildDistances, Candidate, GraphView, NONE, NodeScorer, Scorer, visited::Visited};
 
@@ -113,15 +111,16 @@ impl<'a, D: BuildDistances> Carrier<'a, D> {
     /// most `limit`, and those that are gone.
     fn meet(&mut self, level: u32, node: u32, limit: usize) {
         let before = self.rows.len();
-        for next in self.list(level, node) {
-            if self.rows.len() - before == limit {
+        for place in 0..self.width(level) {
+            let next = self.neighbor(level, node, place);
+            if next == NONE || self.rows.len() - before == limit {
                 break;
             }
-            if !self.met.insert(*next) {
+            if !self.met.insert(next) {
                 continue;
             }
-            match self.row_of(level, *next) {
-                NONE => self.gone.push(*next),
+            match self.row_of(level, next) {
+                NONE => self.gone.push(next),
                 row => {
                     self.row.prefetch(row);
                     self.rows.push(row);
@@ -135,7 +134,7 @@ impl<'a, D: BuildDistances> Carrier<'a, D> {
     fn look_behind(&mut self) {
         let (kept, wanted) = (self.rows.len(), self.gone.len());
         for gone in &self.gone {
-            prefetch::read(self.list(0, *gone));
+            self.old.neighbors.prefetch(*gone);
         }
         let mut at = 0;
         while at < self.gone.len()
@@ -170,18 +169,18 @@ impl<'a, D: BuildDistances> Carrier<'a, D> {
         self.candidates.retain(|candidate| candidate.row != row);
     }
 
-    /// The nodes that `node` has links to on `level`.
-    fn list(&self, level: u32, node: u32) -> &'a [u32] {
-        let (lists, list, width) = match level {
-            0 => (self.old.neighbors, node, 2 * self.old.m),
-            _ => {
-                let first = self.old.upper_offsets[node as usize];
-                (self.old.upper_neighbors, first + level - 1, self.old.m)
-            }
-        };
-        let list = &lists[list as usize * width..][..width];
-        let used = list.iter().position(|neighbor| *neighbor == NONE).unwrap_or(width);
-        &list[..used]
+    /// Links a list on `level` has room for.
+    fn width(&self, level: u32) -> usize {
+        if level == 0 { 2 * self.old.m } else { self.old.m }
+    }
+
+    /// The node at `place` of the list of `node` on `level`, or [`NONE`].
+    fn neighbor(&self, level: u32, node: u32, place: usize) -> u32 {
+        if level == 0 {
+            return self.old.neighbors.get(node, place);
+        }
+        let list = self.old.upper_offsets[node as usize] + level - 1;
+        self.old.upper_neighbors[list as usize * self.old.m..][..self.old.m][place]
     }
 
     /// The row that `node` becomes, or [`NONE`] when it is gone from `level`.

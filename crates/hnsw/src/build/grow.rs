@@ -183,10 +183,12 @@ impl GrowingLayer<'_> {
         scorer: &mut impl Scorer,
         selection: &mut Selection,
     ) {
+        links.iter().for_each(|link| self.prefetch(link.row));
         for link in links {
             let list = self.list(link.row);
             let _guard = self.links.lock(list);
             self.links.read(list, &mut selection.links);
+            selection.links.iter().for_each(|known| scorer.prefetch(known.row));
             selection.add(scorer, Link { row, ..*link }, self.links.width());
             self.links.write(list, &selection.links);
         }
@@ -202,5 +204,10 @@ impl Layer for GrowingLayer<'_> {
     #[inline(always)]
     fn prefetch(&self, row: u32) {
         prefetch::read::<AtomicU32>(self.links.elements(self.list(row)));
+    }
+
+    #[inline(always)]
+    fn is_far(&self) -> bool {
+        self.upper.is_none()
     }
 }

@@ -7,7 +7,9 @@ use hnsw::{
     BuildDistances, BuildParams, Control, Graph, NONE, NodeScorer, Scorer, Searcher, build,
     validate,
 };
-use rabitq::{Bits, FACTORS, NodeQuery, Quantizer, Query, Scratch, SplitMix64};
+use rabitq::{
+    Bits, FACTORS, NodeQuery, Quantizer, Query, Scratch, SplitMix64, sketch, sketch_bytes,
+};
 
 /// A number in `0.0..1.0`.
 pub fn uniform(random: &mut SplitMix64) -> f32 {
@@ -105,6 +107,23 @@ impl Codes {
         Self { quantizer, codes, factors }
     }
 
+    pub fn all(&self) -> rabitq::Codes<'_> {
+        rabitq::Codes::arrays(&self.codes, self.quantizer.code_bytes(), &self.factors)
+    }
+
+    /// The sketches of `rows`, codes and factors.
+    pub fn sketches(&self, rows: &[u32]) -> (Vec<u8>, Vec<f32>) {
+        let bits = self.quantizer.bits();
+        let bytes = sketch_bytes(bits, self.quantizer.code_bytes());
+        let (mut codes, mut factors) =
+            (vec![0; rows.len() * bytes], vec![0.0; rows.len() * FACTORS]);
+        let targets = codes.chunks_exact_mut(bytes).zip(factors.chunks_exact_mut(FACTORS));
+        for (row, (code, to)) in rows.iter().zip(targets) {
+            sketch(bits, self.all().code(*row), self.all().factors(*row), code, to);
+        }
+        (codes, factors)
+    }
+
     pub fn query(&self, query: &[f32]) -> CodeQuery<'_> {
         CodeQuery { query: self.quantizer.query(query), rows: self }
     }
@@ -118,11 +137,11 @@ pub struct CodeQuery<'a> {
 
 impl Scorer for CodeQuery<'_> {
     fn scores(&mut self, rows: &[u32], out: &mut [f32]) {
-        self.query.estimates(&self.rows.codes, &self.rows.factors, rows, out);
+        self.query.estimates(&self.rows.all(), rows, out);
     }
 
     fn prefetch(&self, row: u32) {
-        self.query.prefetch(&self.rows.codes, &self.rows.factors, row);
+        self.rows.all().prefetch(row);
     }
 }
 
@@ -134,11 +153,11 @@ pub struct CodeNode<'a> {
 
 impl Scorer for CodeNode<'_> {
     fn scores(&mut self, rows: &[u32], out: &mut [f32]) {
-        self.node.estimates(&self.rows.codes, &self.rows.factors, rows, out);
+        self.node.estimates(&self.rows.all(), rows, out);
     }
 
     fn prefetch(&self, row: u32) {
-        self.node.prefetch(&self.rows.codes, &self.rows.factors, row);
+        self.rows.all().prefetch(row);
     }
 }
 

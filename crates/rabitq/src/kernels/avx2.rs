@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::{QueryBlock, for_each_row};
-use crate::Bits;
+use crate::{Bits, Codes};
 
 /// The 64 numbers of a block, in order.
 ///
@@ -72,7 +72,7 @@ fn reduce(sum: __m256i) -> i32 {
 #[target_feature(enable = "avx2")]
 pub(super) fn dots<const BITS: u8>(
     query: &[QueryBlock],
-    codes: &[u8],
+    codes: &Codes<'_>,
     rows: &[u32],
     out: &mut [i32],
 ) {

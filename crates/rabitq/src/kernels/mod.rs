@@ -1,8 +1,8 @@
 //! Inner products of packed codes with an 8-bit query: exact integers, so all levels agree.
 
-use distance::{Level, prefetch};
+use distance::Level;
 
-use crate::{Bits, layout::BLOCK};
+use crate::{Bits, Codes, layout::BLOCK};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -17,14 +17,11 @@ mod plain;
 #[repr(align(64))]
 pub(crate) struct QueryBlock(pub(crate) [i8; BLOCK]);
 
-/// Rows ahead of the current one whose codes are asked for.
-const LOOKAHEAD: usize = 4;
-
 /// `(query, codes, rows, out)`: writes to `out[i]` the sum over dimensions of query element times
-/// code level of row `rows[i]`. `codes` is `row × code byte`.
+/// code level of row `rows[i]`.
 ///
 /// At most `16000 * 255 * 128`, which fits.
-type Dots = unsafe fn(&[QueryBlock], &[u8], &[u32], &mut [i32]);
+type Dots = unsafe fn(&[QueryBlock], &Codes<'_>, &[u32], &mut [i32]);
 
 /// The kernel for codes of one width at one level.
 #[derive(Clone, Copy, Debug)]
@@ -76,30 +73,30 @@ impl Kernel {
     /// # Panics
     /// When a row is not in `codes`.
     #[inline]
-    pub(crate) fn dots(self, query: &[QueryBlock], codes: &[u8], rows: &[u32], out: &mut [i32]) {
+    pub(crate) fn dots(
+        self,
+        query: &[QueryBlock],
+        codes: &Codes<'_>,
+        rows: &[u32],
+        out: &mut [i32],
+    ) {
         // SAFETY: `of` hands out only kernels whose instructions this machine has.
         unsafe { (self.0)(query, codes, rows, out) }
     }
 }
 
-/// Runs `dot` over the code of each row, in whole blocks as many as `query` has, and asks for
-/// later rows meanwhile.
+/// Runs `dot` over the code of each row, in whole blocks as many as `query` has.
 #[inline(always)]
 fn for_each_row(
     query: &[QueryBlock],
     bits: Bits,
-    codes: &[u8],
+    codes: &Codes<'_>,
     rows: &[u32],
     out: &mut [i32],
     dot: impl Fn(&[u8]) -> i32,
 ) {
-    let width = query.len() * bits.block_bytes();
-    for (i, (row, out)) in rows.iter().zip(out).enumerate() {
-        if let Some(later) = rows.get(i + LOOKAHEAD) {
-            let start = *later as usize * width;
-            prefetch::read(codes.get(start..start + width).unwrap_or_default());
-        }
-        *out = dot(&codes[*row as usize * width..][..width]);
+    for (row, out) in rows.iter().zip(out) {
+        *out = dot(&codes.code(*row)[..query.len() * bits.block_bytes()]);
     }
 }
 
@@ -140,7 +137,8 @@ mod tests {
     #[test]
     #[should_panic]
     fn a_row_beyond_the_codes_is_refused() {
-        Kernel::best(Bits::Four).dots(&[QueryBlock([0; BLOCK])], &[0; 64], &[2], &mut [0]);
+        let codes = Codes::arrays(&[0; 64], 32, &[]);
+        Kernel::best(Bits::Four).dots(&[QueryBlock([0; BLOCK])], &codes, &[2], &mut [0]);
     }
 
     fn assert_levels_agree(
@@ -151,7 +149,8 @@ mod tests {
     ) -> Vec<i32> {
         let dots = |level| {
             let mut out = vec![0; rows.len()];
-            Kernel::of(level, bits).expect("available").dots(query, codes, rows, &mut out);
+            let codes = Codes::arrays(codes, query.len() * bits.block_bytes(), &[]);
+            Kernel::of(level, bits).expect("available").dots(query, &codes, rows, &mut out);
             out
         };
         let plain = dots(Level::Plain);

@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 
 use super::{QueryBlock, for_each_row};
-use crate::Bits;
+use crate::{Bits, Codes};
 
 /// The 64 numbers of a block, in order.
 ///
@@ -81,7 +81,7 @@ fn accumulate<const BITS: u8>(sum: int32x4_t, levels: uint8x16_t, query: int8x16
 #[target_feature(enable = "neon")]
 pub(super) fn dots<const BITS: u8>(
     query: &[QueryBlock],
-    codes: &[u8],
+    codes: &Codes<'_>,
     rows: &[u32],
     out: &mut [i32],
 ) {

@@ -1,12 +1,12 @@
 //! Kernels without intrinsics: what every machine can run, and what the others are tested against.
 
 use super::{QueryBlock, for_each_row};
-use crate::{Bits, layout};
+use crate::{Bits, Codes, layout};
 
 /// See [`super::Dots`].
 pub(super) fn dots<const BITS: u8>(
     query: &[QueryBlock],
-    codes: &[u8],
+    codes: &Codes<'_>,
     rows: &[u32],
     out: &mut [i32],
 ) {

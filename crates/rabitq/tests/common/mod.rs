@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use distance::Metric;
-use rabitq::{Bits, FACTORS, Quantizer, Scratch, SplitMix64};
+use rabitq::{Bits, Codes, FACTORS, Quantizer, Scratch, SplitMix64};
 
 pub const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
 
@@ -37,6 +37,10 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    pub fn all(&self) -> Codes<'_> {
+        Codes::arrays(&self.codes, self.quantizer.code_bytes(), &self.factors)
+    }
+
     pub fn new(rows: &[Vec<f32>], bits: Bits, metric: Metric) -> Self {
         let dimensions = rows[0].len();
         let mut centroid = vec![0.0; dimensions];

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use distance::{Metric, Payload};
 use hnsw::{Graph, NONE};
+use rabitq::{Bits, FACTORS, code_bytes};
 use segment::{
-    Compression, FACTORS, FORMAT_VERSION, Fetched, Reader, ResidentBuffer, ResidentView,
-    SegmentAttributes, SegmentData, SliceRows, WriteControl, Written, choose_rows, write,
+    Compression, FORMAT_VERSION, Fetched, Reader, ResidentBuffer, ResidentView, SegmentAttributes,
+    SegmentData, SliceRows, WriteControl, Written, choose_rows, write,
 };
 use storage::{FileStore, Store};
 
@@ -24,7 +25,7 @@ pub struct Shape {
     pub chunk_rows: Option<u32>,
     pub shard_rows: Option<u32>,
     /// Bytes of a code; half a byte a dimension unless said otherwise.
-    pub code_bytes: Option<u32>,
+    pub bits: Bits,
     pub seed: u64,
 }
 
@@ -38,7 +39,7 @@ impl Shape {
             compression_level: 0,
             chunk_rows: None,
             shard_rows: None,
-            code_bytes: None,
+            bits: Bits::Four,
             seed: 1,
         }
     }
@@ -118,7 +119,7 @@ impl Sample {
         let Shape { rows, dimensions, payload, compression, .. } = shape;
         let mut random = Random(shape.seed);
         let graph = graph(rows, 4, &mut random);
-        let code_bytes = shape.code_bytes.unwrap_or(dimensions.div_ceil(2));
+        let code_bytes = code_bytes(dimensions as usize, shape.bits) as u32;
         let mut tid_offsets = vec![0];
         for row in 0..rows as usize {
             tid_offsets.push(tid_offsets[row] + 1 + (random.below(4) == 0) as u32);
@@ -133,7 +134,7 @@ impl Sample {
             dimensions,
             rows,
             entries,
-            bits: 4,
+            bits: shape.bits as u32,
             code_bytes,
             m: 0,
             ef_construction: 100,
@@ -178,7 +179,7 @@ impl Sample {
             attributes: self.attributes,
             codes: &self.codes,
             factors: &self.factors,
-            graph: self.graph.view(),
+            graph: &self.graph,
             tids: &self.tids,
             tid_offsets: &self.tid_offsets,
             centroid: &self.centroid,
@@ -186,15 +187,25 @@ impl Sample {
         }
     }
 
+    fn has_rows_of(&self, view: &ResidentView<'_>) -> bool {
+        let (codes, graph) = (view.codes(), view.graph());
+        let code_bytes = self.attributes.code_bytes as usize;
+        (0..self.attributes.rows).all(|row| {
+            let lists = self.graph.view().neighbors.list(row).eq(graph.neighbors.list(row));
+            let (at, row) = (row as usize, row);
+            lists
+                && codes.code(row) == &self.codes[at * code_bytes..][..code_bytes]
+                && codes.factors(row) == &self.factors[at * FACTORS..][..FACTORS]
+        })
+    }
+
     /// Whether `view` shows this segment, to the last bit.
     pub fn is_shown_by(&self, view: &ResidentView<'_>) -> bool {
         let graph = view.graph();
         view.attributes() == &self.attributes
-            && view.codes() == self.codes
-            && view.factors() == self.factors
+            && self.has_rows_of(view)
             && graph.m == self.graph.m
             && graph.entry == self.graph.entry
-            && graph.neighbors == self.graph.neighbors
             && graph.upper_nodes == self.graph.upper_nodes
             && graph.upper_offsets == self.graph.upper_offsets
             && graph.upper_neighbors == self.graph.upper_neighbors

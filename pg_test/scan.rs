@@ -52,6 +52,23 @@ mod tests {
     }
 
     #[pg_test]
+    fn asking_for_pages_ahead_changes_no_answer() {
+        indexed(3000);
+        for limit in [1, 10, 200] {
+            let sql = format!("SELECT id FROM items ORDER BY embedding <-> {QUERY} LIMIT {limit}");
+            run("SET LOCAL effective_io_concurrency = 16");
+            let ahead = ids(&sql);
+            run("SET LOCAL effective_io_concurrency = 0");
+            assert_eq!(ids(&sql), ahead, "LIMIT {limit}");
+            use_index(false);
+            let exact = ids(&sql);
+            use_index(true);
+            let hits = ahead.iter().filter(|id| exact.contains(id)).count();
+            assert!(hits as f64 >= 0.95 * limit as f64, "LIMIT {limit}: {hits}");
+        }
+    }
+
+    #[pg_test]
     fn a_filter_still_gets_as_many_rows_as_wanted() {
         indexed(3000);
         let sql = format!(

@@ -116,3 +116,28 @@ fn a_reader_that_panics_lets_go() {
     assert!(catch_unwind(AssertUnwindSafe(reading)).is_err());
     assert!(try_to_add(&cache));
 }
+
+#[test]
+fn asking_ahead_changes_nothing() {
+    let mapped = Mapped::new(40 * MAX_CHUNK);
+    let cache = mapped.cache;
+    for chunk in 0..200 {
+        cache.insert(&key(chunk), &content(chunk, 1, 3 * FRAME - 5));
+    }
+    let before = cache.usage();
+    // Chunks that are there and that are not, bytes within a chunk and beyond all.
+    cache.prefetch_entries((0..400).map(key));
+    for chunk in 0..400 {
+        for (offset, length) in
+            [(0, 1), (FRAME - 1, 2), (0, MAX_CHUNK), (MAX_CHUNK, 9), (7, usize::MAX)]
+        {
+            cache.prefetch_bytes(&key(chunk), offset, length);
+        }
+    }
+    assert_eq!(cache.usage(), before);
+    for chunk in 0..200 {
+        if let Some(bytes) = cache.get(&key(chunk)) {
+            assert_eq!(bytes, content(chunk, 1, 3 * FRAME - 5));
+        }
+    }
+}

@@ -16,12 +16,12 @@ pub fn read<T>(slice: &[T]) {
 /// changes nothing and cannot fault.
 #[inline(always)]
 pub fn range(start: *const u8, length: usize) {
+    let end = start.wrapping_add(length);
     // Back to the first line's start, or an unaligned slice would lose its last line.
-    let before = start.addr() % LINE;
-    let (mut at, mut left) = (start.wrapping_sub(before), (before + length).div_ceil(LINE));
-    while left > 0 {
+    let mut at = start.wrapping_sub(start.addr() % LINE);
+    while at < end {
         line(at);
-        (at, left) = (at.wrapping_add(LINE), left - 1);
+        at = at.wrapping_add(LINE);
     }
 }
 

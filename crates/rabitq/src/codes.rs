@@ -79,18 +79,18 @@ impl<'a> Codes<'a> {
         self.codes[start..start + length].as_ptr()
     }
 
-    /// Asks for the code and the factors of a row, which will be read soon.
+    /// Asks for the code and the factors of a row, which will be read soon. There need not be such a row.
     #[inline(always)]
     pub fn prefetch(&self, row: u32) {
-        let start = row as usize * self.code_stride;
+        let factor_bytes = FACTORS * size_of::<f32>();
+        let code = self.codes.as_ptr().wrapping_add(row as usize * self.code_stride);
         if self.code_stride > self.code_bytes {
             // The factors come right behind the code.
-            let both = self.code_bytes + FACTORS * size_of::<f32>();
-            prefetch::read(self.codes.get(start..start + both).unwrap_or_default());
+            prefetch::range(code, self.code_bytes + factor_bytes);
         } else {
-            let factors = row as usize * self.factor_stride;
-            prefetch::read(self.codes.get(start..start + self.code_bytes).unwrap_or_default());
-            prefetch::read(self.factors.get(factors..factors + FACTORS).unwrap_or_default());
+            prefetch::range(code, self.code_bytes);
+            let factors = self.factors.as_ptr().wrapping_add(row as usize * self.factor_stride);
+            prefetch::range(factors.cast(), factor_bytes);
         }
     }
 }

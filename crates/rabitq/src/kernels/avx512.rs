@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::QueryBlock;
+use super::{AHEAD, QueryBlock};
 use crate::{Bits, Codes};
 
 /// The 64 numbers of a block, in order.
@@ -66,8 +66,7 @@ pub(super) fn dots<const BITS: u8>(
     let Some(bits) = Bits::from_u8(BITS) else { return };
     let width = query.len() * bits.block_bytes();
     for (at, out) in (0..rows.len()).step_by(ABREAST).zip(out.chunks_mut(ABREAST)) {
-        // What was asked for long ago may have been passed over: there is room for so many lines.
-        for later in rows.iter().skip(at + ABREAST).take(ABREAST) {
+        for later in rows.iter().skip(at + AHEAD).take(ABREAST) {
             codes.prefetch(*later);
         }
         // A group that is not full repeats its last row.

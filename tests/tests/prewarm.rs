@@ -65,7 +65,7 @@ fn graphs_that_do_not_fit_together() {
     let mut cluster = Cluster::builder().set("s3vector.maintenance_workers", 0).start();
     let mut client = cluster.client();
     let mut source = Source::new(62, 64);
-    let mut items = Items::create(&mut client, "items", Metric::L2, source.vectors(6_000));
+    let mut items = Items::create(&mut client, "items", Metric::L2, source.vectors(8_000));
     items.index(&mut client, "");
     items.copy(&mut client, source.vectors(2_000));
     flush(&mut client, "items_index");

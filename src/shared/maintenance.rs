@@ -23,6 +23,8 @@ pub const SWEEP: u32 = 2;
 
 /// How long a worker may take from being registered to being there, in microseconds.
 const START_LIMIT: i64 = 30_000_000;
+/// The pause after a worker that somebody has ended, in microseconds.
+const TERMINATED_PAUSE: i64 = 4_000_000;
 /// The longest pause after failures, in microseconds.
 const LONGEST_PAUSE: i64 = 60_000_000;
 
@@ -198,6 +200,13 @@ impl Slot {
         self.not_before.store(now() + pause(failures), Ordering::Release);
         self.take();
         self.under_way.store(0, Ordering::Relaxed);
+        self.leave();
+    }
+
+    /// Worker: it was ended before it could connect. What was asked for is for the next one.
+    pub fn send_away(&self) {
+        self.postpone(0, TERMINATED_PAUSE);
+        self.leave();
     }
 
     /// Worker: it goes. What it leaves undone is for the next one.
@@ -205,7 +214,7 @@ impl Slot {
         self.rest();
         match self.under_way.swap(0, Ordering::AcqRel) {
             0 => {}
-            undone => self.postpone(undone, pause(2)),
+            undone => self.postpone(undone, TERMINATED_PAUSE),
         }
         self.registered.store(0, Ordering::Release);
         self.pid.store(0, Ordering::Release);

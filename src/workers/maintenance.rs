@@ -36,6 +36,8 @@ const LATER: i64 = 250_000;
 
 /// Whether this process has reached its database.
 static CONNECTED: AtomicBool = AtomicBool::new(false);
+/// Whether somebody has asked this process to end.
+static TERMINATED: AtomicBool = AtomicBool::new(false);
 
 /// Asks the postmaster to start a worker for `database`, or, for 0, one that asks for a round of
 /// maintenance of all databases. Whether the postmaster has room for it.
@@ -75,10 +77,10 @@ mod ffi {
 pub extern "C-unwind" fn s3vector_maintenance_worker(argument: pg_sys::Datum) {
     let database = argument.value() as u32;
     // SAFETY: the start of a background worker's main function. The handlers are PostgreSQL's own,
-    // as in a backend.
+    // as in a backend; `terminate` adds a mark to one.
     unsafe {
         pg_sys::pqsignal_be(pg_sys::SIGHUP as i32, Some(ffi::SignalHandlerForConfigReload));
-        pg_sys::pqsignal_be(pg_sys::SIGTERM as i32, Some(ffi::die));
+        pg_sys::pqsignal_be(pg_sys::SIGTERM as i32, Some(terminate));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
     stand_back();
@@ -115,13 +117,23 @@ fn stand_back() {
     }
 }
 
+/// Signal handler: remembers why the process will end.
+unsafe extern "C-unwind" fn terminate(signal: i32) {
+    TERMINATED.store(true, Ordering::Relaxed);
+    // SAFETY: PostgreSQL's own handler, called as the handler of the same signal.
+    unsafe { ffi::die(signal) };
+}
+
 #[pg_guard]
 unsafe extern "C-unwind" fn leave(_code: i32, database: pg_sys::Datum) {
     if let Some(slot) = maintenance::slot(database.value() as u32) {
-        if !CONNECTED.load(Ordering::Relaxed) {
+        if CONNECTED.load(Ordering::Relaxed) {
+            slot.leave();
+        } else if TERMINATED.load(Ordering::Relaxed) {
+            slot.send_away();
+        } else {
             slot.turn_away();
         }
-        slot.leave();
     }
 }
 

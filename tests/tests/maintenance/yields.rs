@@ -94,6 +94,50 @@ fn a_worker_that_is_terminated_comes_back() {
     assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }
 
+/// Nobody asks a second time for what has been asked for: a worker that is ended on its way into
+/// the database must leave the request in place.
+#[test]
+fn a_worker_that_is_terminated_before_it_is_there_comes_back() {
+    let mut cluster = Cluster::builder()
+        .set("s3vector.flush_size", "64kB")
+        .set("s3vector.maintenance_workers", 0)
+        .start();
+    let mut client = cluster.client();
+    client.batch_execute("CREATE DATABASE other").expect("a database");
+    let mut other = cluster.client_of("other");
+    other.batch_execute("CREATE EXTENSION s3vector CASCADE").expect("the extension");
+    let (mut items, mut source) = empty(&mut other, "items");
+    items.copy(&mut other, source.vectors(1500));
+    drop(other);
+
+    // Nobody gets into a database that is being renamed.
+    let mut door = cluster.client();
+    let rename = "BEGIN; ALTER DATABASE other RENAME TO another";
+    // The session that has just ended may still be there.
+    wait_until("the database to be renamed", || {
+        let renamed = door.batch_execute(rename).is_ok();
+        if !renamed {
+            door.batch_execute("ROLLBACK").expect("rolled back");
+        }
+        renamed
+    });
+    cluster.reconfigure(&[("s3vector.maintenance_workers", "1".to_owned())]);
+    let pid = wait_for("a worker at the door", || {
+        maintenance(&mut client, "other").and_then(|seen| seen.pid)
+    });
+    let ended: bool = client
+        .query_one("SELECT pg_terminate_backend($1, 10000)", &[&pid])
+        .expect("terminated")
+        .get(0);
+    assert!(ended, "the worker is still there");
+    door.batch_execute("ROLLBACK").expect("rolled back");
+
+    let mut other = cluster.client_of("other");
+    prefer_index(&mut other);
+    wait_until("the backlog to go", || !backlog(&mut other, "items_index"));
+    assert_recall(&mut other, &items, &source.vectors(100), 0.95);
+}
+
 /// A worker is connected to its database, which others want for themselves.
 #[test]
 fn copying_and_dropping_a_database_is_not_held_up_by_its_worker() {

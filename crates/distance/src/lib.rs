@@ -17,7 +17,9 @@
 //! - [`dispatch`](Kernels): one table of kernels for each [`Level`] this machine has.
 //! - `plain`, `avx2`, `avx512`, `neon`: the kernels, one instruction set a file.
 //! - [`prefetch`](mod@prefetch): asks for memory that is about to be read.
+//! - [`aligned`](Aligned): arrays laid out for that.
 
+mod aligned;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -31,6 +33,7 @@ mod plain;
 pub mod prefetch;
 mod rounding;
 
+pub use aligned::Aligned;
 pub use dispatch::{Element, Kernels, Level, dot, dot_and_norm, l2_squared};
 pub use exact::ExactQuery;
 pub use half::f16;

@@ -4,7 +4,7 @@
 //! little earlier they come from cache. Worth 12–50 % of a search.
 
 /// Bytes a cache line is assumed to have.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// Asks for the cache lines of `slice`. A hint only: it changes nothing and cannot fault.
 #[inline(always)]

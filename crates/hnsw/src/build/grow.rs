@@ -183,7 +183,7 @@ impl GrowingLayer<'_> {
         scorer: &mut impl Scorer,
         selection: &mut Selection,
     ) {
-        links.iter().for_each(|link| self.prefetch(link.row));
+        links.iter().for_each(|link| self.links.prefetch(self.list(link.row)));
         for link in links {
             let list = self.list(link.row);
             let _guard = self.links.lock(list);

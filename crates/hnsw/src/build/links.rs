@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
+use distance::{Aligned, prefetch};
+
 use crate::NONE;
 
 /// Set in a stored neighbour that a nearer neighbour of the same list already leads to.
@@ -30,14 +32,14 @@ pub(super) struct Link {
 /// and some new neighbours, each of them a row. Writers of a list exclude each other.
 pub(super) struct Links {
     width: usize,
-    rows: Vec<AtomicU32>,
-    scores: Vec<AtomicU32>,
+    rows: Aligned<AtomicU32>,
+    scores: Aligned<AtomicU32>,
     locks: Vec<Mutex<()>>,
 }
 
 impl Links {
     pub(super) fn new(lists: usize, width: usize) -> Self {
-        let filled = |value| (0..lists * width).map(|_| AtomicU32::new(value)).collect();
+        let filled = |value| Aligned::from_fn(lists * width, || AtomicU32::new(value));
         Self {
             width,
             rows: filled(NONE),
@@ -69,6 +71,16 @@ impl Links {
         &self.rows[list * self.width..][..self.width]
     }
 
+    /// Asks for all that changing `list` reads.
+    pub(super) fn prefetch(&self, list: usize) {
+        prefetch::read(self.elements(list));
+        prefetch::read(self.scores_of(list));
+    }
+
+    fn scores_of(&self, list: usize) -> &[AtomicU32] {
+        &self.scores[list * self.width..][..self.width]
+    }
+
     /// Keeps other writers away from `list` while the guard lives.
     pub(super) fn lock(&self, list: usize) -> MutexGuard<'_, ()> {
         // The lock guards no data, so a writer that panicked has broken nothing.
@@ -78,8 +90,7 @@ impl Links {
     /// Reads `list` into `links`. The caller holds its lock.
     pub(super) fn read(&self, list: usize, links: &mut Vec<Link>) {
         links.clear();
-        let scores = &self.scores[list * self.width..][..self.width];
-        for (row, score) in self.elements(list).iter().zip(scores) {
+        for (row, score) in self.elements(list).iter().zip(self.scores_of(list)) {
             let row = row.load(Ordering::Relaxed);
             if row == NONE {
                 break;
@@ -94,7 +105,7 @@ impl Links {
 
     /// Makes `links` the content of `list`. The caller holds its lock.
     pub(super) fn write(&self, list: usize, links: &[Link]) {
-        let scores = &self.scores[list * self.width..][..self.width];
+        let scores = self.scores_of(list);
         for ((row, score), link) in self.elements(list).iter().zip(scores).zip(links) {
             let shadowed = if link.shadowed { SHADOWED } else { 0 };
             row.store(link.row | shadowed, Ordering::Relaxed);
@@ -107,10 +118,10 @@ impl Links {
 
     /// The rows of all lists, `list × width`.
     pub(super) fn into_rows(self) -> Vec<u32> {
-        let plain = |row: AtomicU32| match row.into_inner() {
+        let plain = |row: &AtomicU32| match row.load(Ordering::Relaxed) {
             NONE => NONE,
             row => row & !SHADOWED,
         };
-        self.rows.into_iter().map(plain).collect()
+        self.rows.iter().map(plain).collect()
     }
 }

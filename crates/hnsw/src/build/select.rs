@@ -3,8 +3,7 @@
 use super::links::Link;
 use crate::{Candidate, NodeScorer, Scorer};
 
-/// Chosen neighbours a candidate is compared with at a time: the first few, being near, refuse
-/// most candidates.
+/// Chosen neighbours a new link is compared with at a time: the first few, being near, refuse most.
 const GROUP: usize = 8;
 
 /// Buffers of the selection, reused from row to row.
@@ -12,8 +11,8 @@ const GROUP: usize = 8;
 pub(super) struct Selection {
     /// The result of [`select`](Self::select) or [`add`](Self::add), nearest first.
     pub(super) links: Vec<Link>,
-    /// Rows of the links that are not shadowed.
-    chosen: Vec<u32>,
+    /// Candidates, by number, that nothing chosen so far leads to.
+    open: Vec<u32>,
     rows: Vec<u32>,
     scores: Vec<f32>,
 }
@@ -25,6 +24,9 @@ impl Selection {
     ///
     /// *At least as near*, not nearer: among many rows of equal distance one is chosen, and the
     /// others leave room for links that lead away.
+    ///
+    /// Measured is from each chosen one to the candidates still open, not from each candidate to those
+    /// chosen before: few are chosen, and the first of them, being near, close most of the others.
     pub(super) fn select(
         &mut self,
         scorer: &mut impl NodeScorer,
@@ -32,32 +34,40 @@ impl Selection {
         limit: usize,
     ) {
         self.links.clear();
-        self.chosen.clear();
-        for candidate in candidates {
-            if self.chosen.len() == limit {
-                break;
+        self.links.extend(candidates.iter().map(|&Candidate { row, score }| Link {
+            row,
+            score,
+            shadowed: true,
+        }));
+        self.open.clear();
+        self.open.extend(0..candidates.len() as u32);
+        let mut room = limit;
+        while room > 0 && !self.open.is_empty() {
+            let nearest = self.open.remove(0) as usize;
+            self.links[nearest].shadowed = false;
+            room -= 1;
+            if room > 0 && !self.open.is_empty() {
+                self.close(scorer, nearest);
             }
-            let Candidate { row, score } = *candidate;
-            let mut shadowed = false;
-            if !self.chosen.is_empty() {
-                scorer.aim(row);
-                self.scores.resize(GROUP, 0.0);
-                shadowed = self.chosen.chunks(GROUP).any(|group| {
-                    let scores = &mut self.scores[..group.len()];
-                    scorer.scores(group, scores);
-                    scores.iter().any(|between| *between <= score)
-                });
-            }
-            if !shadowed {
-                self.chosen.push(row);
-            }
-            self.links.push(Link { row, score, shadowed });
         }
-        let mut room = limit - self.chosen.len();
         self.links.retain(|link| {
             let keep = !link.shadowed || room > 0;
             room -= usize::from(link.shadowed && keep);
             keep
+        });
+    }
+
+    /// Takes from the open candidates those that the chosen one numbered `chosen` leads to.
+    fn close(&mut self, scorer: &mut impl NodeScorer, chosen: usize) {
+        let Self { links, open, rows, scores } = self;
+        rows.clear();
+        rows.extend(open.iter().map(|&number| links[number as usize].row));
+        scores.resize(rows.len().max(scores.len()), 0.0);
+        scorer.aim(links[chosen].row);
+        scorer.scores(rows, &mut scores[..rows.len()]);
+        let mut between = scores.iter();
+        open.retain(|&number| {
+            !between.next().is_some_and(|between| *between <= links[number as usize].score)
         });
     }
 
@@ -75,7 +85,7 @@ impl Selection {
         let chosen = |link: &&Link| !link.shadowed;
         self.rows.clear();
         self.rows.extend(self.links[..at].iter().filter(chosen).map(|link| link.row));
-        self.scores.resize(width, 0.0);
+        self.scores.resize(width.max(self.scores.len()), 0.0);
         new.shadowed = self.rows.chunks(GROUP).any(|group| {
             let scores = &mut self.scores[..group.len()];
             scorer.scores(group, scores);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::storage::{StorageConfig, Store};
-use distance::Metric;
+use distance::{Aligned, Metric};
 use hnsw::{BuildError, BuildParams, Graph, GraphView, NONE};
 use rabitq::{Bits, Codes, FACTORS, Quantizer, Scratch};
 use rayon::prelude::*;
@@ -32,6 +32,8 @@ const ORDER_WINDOW: usize = 256;
 const CENTROID_SAMPLE: usize = 1 << 16;
 /// Rows a thread encodes before it looks whether to stop.
 const ENCODE_ROWS: usize = 256;
+/// Rows a thread puts in order at a time.
+const GATHER_ROWS: usize = 1024;
 /// Threads that wait for uploads and assemble shards.
 const UPLOAD_THREADS: usize = 2;
 /// How long clearing up after a failed build may take; a sweep gets what is left.
@@ -108,8 +110,8 @@ pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
 
     control.enter(Phase::Ordering)?;
     let order = hnsw::order(&graph.view(), ORDER_WINDOW, &control.graph).map_err(build_failure)?;
-    let graph = graph.reorder(&order);
-    let encoded = encoded.reorder(&order);
+    let (graph, encoded) =
+        pool.install(|| rayon::join(|| graph.reorder(&order), || encoded.reorder(&order)));
     let (tids, tid_offsets) = tids(job.rows, &groups, &order);
     let source = Ordered { rows: job.rows, groups: &groups, order: &order };
 
@@ -206,8 +208,8 @@ fn centroid(job: &Job<'_>, groups: &Groups) -> io::Result<Vec<f32>> {
 
 /// Codes and factors of distinct vectors.
 struct Encoded {
-    codes: Vec<u8>,
-    factors: Vec<f32>,
+    codes: Aligned<u8>,
+    factors: Aligned<f32>,
     code_bytes: usize,
 }
 
@@ -223,12 +225,16 @@ impl Encoded {
     }
 }
 
-/// The rows of an array, `width` elements each, in another order.
-fn gather<T: Copy>(array: &[T], width: usize, order: &[u32]) -> Vec<T> {
-    let mut gathered = Vec::with_capacity(array.len());
-    for &row in order {
-        gathered.extend_from_slice(&array[row as usize * width..][..width]);
-    }
+/// The rows of an array, `width` elements each, in another order. Runs on the current rayon pool.
+fn gather<T: Copy + Default + Send + Sync>(array: &[T], width: usize, order: &[u32]) -> Aligned<T> {
+    let mut gathered = Aligned::filled(T::default(), array.len());
+    gathered.par_chunks_mut(GATHER_ROWS * width).zip(order.par_chunks(GATHER_ROWS)).for_each(
+        |(target, rows)| {
+            for (target, &row) in target.chunks_exact_mut(width).zip(rows) {
+                target.copy_from_slice(&array[row as usize * width..][..width]);
+            }
+        },
+    );
     gathered
 }
 
@@ -240,8 +246,8 @@ fn encode(
 ) -> Result<Encoded, Failure> {
     let code_bytes = quantizer.code_bytes();
     let rows = groups.distinct.len();
-    let mut codes = vec![0u8; rows * code_bytes];
-    let mut factors = vec![0f32; rows * FACTORS];
+    let mut codes = Aligned::filled(0u8, rows * code_bytes);
+    let mut factors = Aligned::filled(0f32, rows * FACTORS);
     codes
         .par_chunks_mut(ENCODE_ROWS * code_bytes)
         .zip(factors.par_chunks_mut(ENCODE_ROWS * FACTORS))

@@ -11,9 +11,8 @@ use pgrx::prelude::*;
 
 use super::collect::Collector;
 use super::control::{Control, Phase};
-use super::insert::tid_to_u64;
 use super::options;
-use super::vector::{Vector, is_indexable};
+use super::table;
 use super::writer::Writer;
 use crate::faults::fault_point;
 use crate::pages::manifest::{self, SegmentEntry};
@@ -38,19 +37,10 @@ pub unsafe extern "C-unwind" fn ambuild(
     let mut watch = |control: &Control| report_progress(control);
     let mut build = Build::start(index, meta, &mut watch);
     report_phase(Phase::Scanning);
-    // SAFETY: as above; the callback gets `build`, which outlives the scan.
-    let heap_tuples = unsafe {
-        pg_sys::table_index_build_scan(
-            heap,
-            index,
-            index_info,
-            true,
-            true,
-            Some(collect),
-            (&raw mut build).cast(),
-            std::ptr::null_mut(),
-        )
-    };
+    let parameters = build.meta.parameters;
+    let mut collect = |tid: u64, vector: &[f32]| build.collect(tid, vector);
+    // SAFETY: as above.
+    let heap_tuples = unsafe { table::scan(heap, index, index_info, &parameters, &mut collect) };
     if !build.collector.is_empty() {
         build.write_segment();
     }
@@ -109,35 +99,6 @@ struct Build<'a> {
     writer: Writer<'a>,
 }
 
-/// Called for every live tuple of the heap.
-#[pg_guard]
-unsafe extern "C-unwind" fn collect(
-    _index: pg_sys::Relation,
-    tid: pg_sys::ItemPointer,
-    values: *mut pg_sys::Datum,
-    isnull: *mut bool,
-    _is_alive: bool,
-    state: *mut std::ffi::c_void,
-) {
-    // SAFETY: `state` is the `Build` that `ambuild` passed and does not touch during the scan;
-    // there is one value and one flag a column.
-    unsafe {
-        let build = &mut *state.cast::<Build<'_>>();
-        if *isnull {
-            return;
-        }
-        let vector = Vector::new(*values);
-        if !is_indexable(vector.as_slice(), &build.meta.parameters) {
-            return;
-        }
-        if build.collector.is_full() {
-            build.write_segment();
-            report_phase(Phase::Scanning);
-        }
-        build.collector.push(tid_to_u64(*tid), vector.as_slice());
-    }
-}
-
 impl<'a> Build<'a> {
     /// Raises an error now when the store cannot be written to.
     fn start(index: pg_sys::Relation, meta: Meta, watch: &'a mut dyn FnMut(&Control)) -> Self {
@@ -145,6 +106,15 @@ impl<'a> Build<'a> {
         let budget = unsafe { pg_sys::maintenance_work_mem } as usize * 1024;
         let collector = Collector::new(&meta.parameters, budget);
         Self { index, meta, collector, writer: Writer::claim(index, &meta, watch) }
+    }
+
+    /// Takes a row of the table.
+    fn collect(&mut self, tid: u64, vector: &[f32]) {
+        if self.collector.is_full() {
+            self.write_segment();
+            report_phase(Phase::Scanning);
+        }
+        self.collector.push(tid, vector);
     }
 
     /// Turns the collected rows into a segment in storage.

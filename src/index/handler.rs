@@ -36,6 +36,7 @@ pub unsafe extern "C-unwind" fn s3vector_handler(_call: pg_sys::FunctionCallInfo
     // Every row but NULLs and, under cosine, zero vectors has an entry: no key is needed.
     routine.amoptionalkey = true;
     routine.amusemaintenanceworkmem = true;
+    routine.amcanbuildparallel = true;
     routine.amparallelvacuumoptions = pg_sys::VACUUM_OPTION_PARALLEL_BULKDEL as u8;
     routine.amkeytype = pg_sys::InvalidOid;
 

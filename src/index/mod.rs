@@ -1,7 +1,7 @@
 //! The access method `s3vector`: one file a verb.
 //!
 //! ```text
-//!   handler ─▶ options · cost · build ─▶ collect ─▶ assemble ─▶ (pages, storage)
+//!   handler ─▶ options · cost · build ─▶ table (team) ─▶ collect ─▶ assemble ─▶ (pages, storage)
 //!           ─▶ insert · vacuum ─▶ (asks for maintenance)
 //!   maintain ─▶ flush · merge (policy) ─▶ writer ─▶ assemble;  sweep ─▶ (objects)
 //!           ─▶ scan ─▶ candidates ─▶ rerank ─▶ fetch ─▶ (shared memory, storage worker; else heap)
@@ -35,6 +35,8 @@ pub mod rerank;
 pub mod scan;
 pub mod statistics;
 pub mod sweep;
+mod table;
+mod team;
 pub mod temporary;
 pub mod vacuum;
 pub mod vector;

@@ -74,4 +74,77 @@ mod tests {
         assert_eq!(all.len(), 10);
         assert!(!all.contains(&77));
     }
+
+    /// A statement keeps its rows together before it writes them; a trigger of it finds them all the
+    /// same.
+    #[pg_test]
+    fn triggers_find_the_rows_of_their_statement() {
+        create(&Table { dimensions: 3, rows: 10 });
+        run("CREATE INDEX ix ON items USING s3vector (embedding)");
+        run("CREATE TABLE seen (id bigint, nearest bigint)");
+        run("CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO seen SELECT NEW.id,
+                     (SELECT id FROM items ORDER BY embedding <-> NEW.embedding LIMIT 1);
+                 RETURN NULL;
+             END $$");
+        run("CREATE TRIGGER look AFTER INSERT ON items FOR EACH ROW EXECUTE FUNCTION look()");
+        use_index(true);
+        insert(&Table { dimensions: 3, rows: 200 }, 100);
+        assert_eq!(get::<i64>("SELECT count(*) FROM seen WHERE id = nearest"), 200);
+    }
+
+    #[pg_test]
+    fn functions_find_the_rows_inserted_before_their_own() {
+        create(&Table { dimensions: 3, rows: 10 });
+        run("CREATE INDEX ix ON items USING s3vector (embedding)");
+        run("CREATE FUNCTION so_far() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN
+                 RETURN (SELECT count(*) FROM
+                     (SELECT id FROM items ORDER BY embedding <-> '[1,2,3]') AS all_of_them
+                     WHERE id >= 1000);
+             END $$");
+        use_index(true);
+        run("INSERT INTO items SELECT 1000 + so_far(), '[4,5,6]'::vector
+             FROM generate_series(1, 100)");
+        let found = ids("SELECT id FROM items ORDER BY embedding <-> '[1,2,3]'");
+        let mut new: Vec<i64> = found.into_iter().filter(|id| *id >= 1000).collect();
+        new.sort_unstable();
+        assert_eq!(new, (1000..1100).collect::<Vec<i64>>());
+    }
+
+    /// What a statement has not written when it fails is never written: its rows' places in the
+    /// table are not its own any more.
+    #[pg_test]
+    fn rows_of_a_failed_statement_are_forgotten() {
+        create(&Table { dimensions: 3, rows: 10 });
+        run("CREATE INDEX ix ON items USING s3vector (embedding)");
+        run("DO $$ BEGIN
+                 BEGIN
+                     INSERT INTO items SELECT 500 + 1 / (50 - i), '[7,8,9]'
+                     FROM generate_series(1, 100) AS i;
+                 EXCEPTION WHEN division_by_zero THEN NULL;
+                 END;
+                 INSERT INTO items VALUES (600, '[7,8,9]'), (601, '[7,8,9]');
+             END $$");
+        assert_eq!(get::<i64>("SELECT delta_entries FROM s3vector_index_info('ix')"), 2);
+        use_index(true);
+        let mut nearest = ids("SELECT id FROM items ORDER BY embedding <-> '[7,8,9]' LIMIT 2");
+        nearest.sort_unstable();
+        assert_eq!(nearest, [600, 601]);
+    }
+
+    #[pg_test]
+    fn a_statement_may_insert_into_very_many_partitions() {
+        run("CREATE TABLE items (id bigint, embedding vector(3)) PARTITION BY RANGE (id)");
+        run("DO $$ BEGIN FOR i IN 0..99 LOOP EXECUTE format(
+                 'CREATE TABLE items_%s PARTITION OF items FOR VALUES FROM (%s) TO (%s)',
+                 i, i * 10, i * 10 + 10);
+             END LOOP; END $$");
+        run("CREATE INDEX ix ON items USING s3vector (embedding)");
+        // Round after round through all of them.
+        run("INSERT INTO items SELECT i * 10 + j, format('[%s,%s,1]', i, j)::vector
+             FROM generate_series(0, 9) AS j, generate_series(0, 99) AS i");
+        use_index(true);
+        let all = ids("SELECT id FROM items ORDER BY embedding <-> '[50,5,1]'");
+        assert_eq!((all.len(), all[0]), (1000, 505));
+    }
 }

@@ -44,6 +44,7 @@ pub unsafe extern "C-unwind" fn s3vector_handler(_call: pg_sys::FunctionCallInfo
     routine.ambuildempty = Some(build::ambuildempty);
     routine.ambuildphasename = Some(build::ambuildphasename);
     routine.aminsert = Some(insert::aminsert);
+    routine.aminsertcleanup = Some(insert::aminsertcleanup);
     routine.ambulkdelete = Some(vacuum::ambulkdelete);
     routine.amvacuumcleanup = Some(vacuum::amvacuumcleanup);
     routine.amcostestimate = Some(cost::amcostestimate);

@@ -1,13 +1,12 @@
-//! `aminsert`: a new row goes to the delta. Nothing here talks to storage.
+//! `aminsert`: a new row goes to the delta, with others of its statement. Nothing here talks to
+//! storage.
 
 use pgrx::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::maintain::delta_has_grown;
+use super::pending;
 use super::vector::{Vector, is_indexable};
-use crate::faults::fault_point;
-use crate::pages::delta;
 use crate::pages::meta::{Meta, Parameters};
 
 /// Adds one heap tuple to the index.
@@ -32,22 +31,26 @@ pub unsafe extern "C-unwind" fn aminsert(
         let vector = Vector::new(*values);
         let cache = Cache::of(index, &mut *index_info);
         if is_indexable(vector.as_slice(), &cache.parameters) {
-            fault_point("insert.before_append");
-            let tid = tid_to_u64(*heap_tid);
-            if let Some(pages) = delta::append(index, &mut cache.tail, tid, vector.as_slice()) {
-                delta_has_grown(index, pages);
-            }
-            fault_point("insert.appended");
+            pending::insert(index, cache.tail, tid_to_u64(*heap_tid), vector.as_slice());
         }
     }
     // No unique index: there is nothing to report.
     false
 }
 
+/// Called when a statement has inserted its last row.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn aminsertcleanup(
+    index: pg_sys::Relation,
+    _index_info: *mut pg_sys::IndexInfo,
+) {
+    pending::finish(index);
+}
+
 /// What a statement that inserts need not look up for every row.
 struct Cache {
     parameters: Parameters,
-    /// Where the last row went.
+    /// Where the last row went when the statement inserted its first.
     tail: pg_sys::BlockNumber,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   handler ─▶ options · cost · build ─▶ table (team) ─▶ collect ─▶ assemble ─▶ (pages, storage)
-//!           ─▶ insert · vacuum ─▶ (asks for maintenance)
+//!           ─▶ insert ─▶ pending · vacuum ─▶ (asks for maintenance)
 //!   maintain ─▶ flush · merge (policy) ─▶ writer ─▶ assemble;  sweep ─▶ (objects)
 //!           ─▶ scan ─▶ candidates ─▶ rerank ─▶ fetch ─▶ (shared memory, storage worker; else heap)
 //!                ├─▶ ahead: the table's pages of the rows that come next
@@ -30,6 +30,7 @@ pub mod limit;
 pub mod maintain;
 pub mod merge;
 pub mod options;
+mod pending;
 pub mod policy;
 pub mod rerank;
 pub mod scan;
@@ -42,9 +43,10 @@ pub mod vacuum;
 pub mod vector;
 pub mod writer;
 
-/// Defines the storage parameters, hooks the executor and EXPLAIN. Called once, from `_PG_init`.
+/// Defines the storage parameters, hooks the executor, EXPLAIN and the ends of transactions. Called once, from `_PG_init`.
 pub fn register() {
     options::register();
     limit::register();
+    pending::register();
     explain::register();
 }

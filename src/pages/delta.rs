@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 use pgrx::pg_sys;
 
 use super::meta::Meta;
-use super::page::{BODY, Damage, INVALID_BLOCK, Kind, META_BLOCK, Page};
-use super::space::{Chain, allocate};
+use super::page::{BODY, Damage, INVALID_BLOCK, Kind, META_BLOCK};
+use super::space::{Chain, allocate, allocate_many};
 use super::wal::{Change, Fork, Locked, MAIN};
 use crate::faults::fault_point;
 
@@ -20,6 +20,8 @@ const DEAD: u64 = 1 << 63;
 /// The part of an entry's first word that is the tid: block << 16 | offset.
 const TID: u64 = (1 << 48) - 1;
 const HEAD: usize = size_of::<u64>();
+/// Pages that a batch fills.
+const BATCH_PAGES: usize = 8;
 
 /// Writes the first, empty delta page and returns its number.
 pub fn create(index: pg_sys::Relation, fork: Fork) -> pg_sys::BlockNumber {
@@ -30,30 +32,92 @@ pub fn create(index: pg_sys::Relation, fork: Fork) -> pg_sys::BlockNumber {
     buffer.block()
 }
 
-/// Appends a row. Durable with the inserting transaction: the record precedes its commit.
+/// Rows on their way into the delta, as they will lie in its pages.
+#[derive(Debug)]
+pub struct Batch {
+    entry_bytes: usize,
+    bytes: Vec<u8>,
+}
+
+impl Batch {
+    /// Room for rows of so many dimensions; `None` when one takes more than a page.
+    pub fn new(dimensions: usize) -> Option<Self> {
+        let entry_bytes = HEAD + dimensions * size_of::<f32>();
+        (entry_bytes <= BODY).then_some(Self { entry_bytes, bytes: Vec::new() })
+    }
+
+    /// Adds a row.
+    pub fn push(&mut self, tid: u64, vector: &[f32]) {
+        self.bytes.extend_from_slice(&tid.to_le_bytes());
+        self.bytes.extend_from_slice(as_bytes(vector));
+    }
+
+    /// Whether it is time to [append](append) them.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= BATCH_PAGES * self.page_bytes()
+    }
+
+    /// Forgets the rows.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Bytes of the rows that a page takes.
+    fn page_bytes(&self) -> usize {
+        self.whole_rows(BODY)
+    }
+
+    /// Bytes of the whole rows among so many bytes.
+    fn whole_rows(&self, bytes: usize) -> usize {
+        bytes / self.entry_bytes * self.entry_bytes
+    }
+}
+
+/// Appends the rows of a batch and takes them out of it. Durable with the inserting transaction: the
+/// records precede its commit. After an error what has not been appended is still there.
 ///
-/// `tail` is where the last row went, as far as the caller knows; it is set to where this one
-/// went. Returns the pages of the delta when the row needed new ones.
+/// `tail` is where the last row went, as far as the caller knows; it is set to where these went.
+/// Returns the pages of the delta when the rows needed new ones.
 pub fn append(
+    index: pg_sys::Relation,
+    tail: &mut pg_sys::BlockNumber,
+    batch: &mut Batch,
+) -> Option<u32> {
+    let buffer = lock_tail(index, tail);
+    let fitting = batch.whole_rows(buffer.page().room()).min(batch.bytes.len());
+    if fitting > 0 {
+        let mut change = Change::start(index);
+        change.edit(&buffer).grow(fitting).copy_from_slice(&batch.bytes[..fitting]);
+        change.finish();
+        batch.bytes.drain(..fitting);
+    }
+    if batch.bytes.is_empty() {
+        return None;
+    }
+    let pages = if batch.bytes.len() <= batch.page_bytes() {
+        append_page(index, &buffer, &batch.bytes)
+    } else {
+        drop(buffer);
+        append_pages(index, tail, batch)
+    };
+    batch.bytes.clear();
+    Some(pages)
+}
+
+/// Appends a row that takes more than a page, as [`append`] does.
+pub fn append_large(
     index: pg_sys::Relation,
     tail: &mut pg_sys::BlockNumber,
     tid: u64,
     vector: &[f32],
-) -> Option<u32> {
+) -> u32 {
     let buffer = lock_tail(index, tail);
-    let size = HEAD + size_of_val(vector);
-    if size <= BODY && buffer.page().room() >= size {
-        let mut change = Change::start(index);
-        write_entry(&mut change.edit(&buffer), tid, vector);
-        change.finish();
-        return None;
-    }
-    let pages = if size <= BODY {
-        append_page(index, &buffer, tid, vector)
-    } else {
-        append_spanning(index, &buffer, tid, vector)
-    };
-    Some(pages)
+    append_spanning(index, &buffer, tid, vector)
 }
 
 /// Locks the page that the next row goes to. That it is the tail is checked under its lock: it
@@ -69,14 +133,44 @@ fn lock_tail(index: pg_sys::Relation, tail: &mut pg_sys::BlockNumber) -> Locked 
     }
 }
 
-/// Appends a row that opens a new page: new page, link and meta page change together.
-fn append_page(index: pg_sys::Relation, tail: &Locked, tid: u64, vector: &[f32]) -> u32 {
+/// Appends rows that open a new page: new page, link and meta page change together.
+fn append_page(index: pg_sys::Relation, tail: &Locked, rows: &[u8]) -> u32 {
     let new = allocate(index);
     let meta = Locked::exclusive(index, MAIN, META_BLOCK);
     let mut change = Change::start(index);
-    write_entry(&mut change.create(&new, Kind::Delta), tid, vector);
+    change.create(&new, Kind::Delta).grow(rows.len()).copy_from_slice(rows);
     let pages = link(&mut change, tail, &meta, new.block(), new.block(), 1);
     change.finish();
+    pages
+}
+
+/// Appends rows that take several pages. These are written while nobody is kept from anything, and
+/// linked by one record when they are all there.
+fn append_pages(index: pg_sys::Relation, tail: &mut pg_sys::BlockNumber, batch: &Batch) -> u32 {
+    let parts = batch.bytes.chunks(batch.page_bytes());
+    let pages = allocate_many(index, parts.len());
+    let blocks: Vec<pg_sys::BlockNumber> = pages.iter().map(Locked::block).collect();
+    let next = blocks.iter().copied().skip(1).chain([INVALID_BLOCK]);
+    let mut contents = parts.zip(next);
+    for pages in pages.chunks(Change::PAGES) {
+        let mut change = Change::start(index);
+        for (page, (part, next)) in pages.iter().zip(&mut contents) {
+            let mut page = change.create(page, Kind::Delta);
+            page.grow(part.len()).copy_from_slice(part);
+            page.set_next(next);
+        }
+        change.finish();
+    }
+    drop(pages);
+    fault_point("insert.pages_written");
+
+    let (first, last) = (blocks[0], blocks[blocks.len() - 1]);
+    let old = lock_tail(index, tail);
+    let meta = Locked::exclusive(index, MAIN, META_BLOCK);
+    let mut change = Change::start(index);
+    let pages = link(&mut change, &old, &meta, first, last, blocks.len() as u32);
+    change.finish();
+    *tail = last;
     pages
 }
 
@@ -172,12 +266,6 @@ pub fn freeze(index: pg_sys::Relation) -> Option<Frozen> {
         pages: pages - 1,
         end: new.block(),
     })
-}
-
-fn write_entry(page: &mut Page, tid: u64, vector: &[f32]) {
-    let entry = page.grow(HEAD + size_of_val(vector));
-    entry[..HEAD].copy_from_slice(&tid.to_le_bytes());
-    entry[HEAD..].copy_from_slice(as_bytes(vector));
 }
 
 /// Calls `visit` with the tid and the vector's bytes (float32) of every live row.

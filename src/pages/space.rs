@@ -19,6 +19,18 @@ pub fn allocate(index: pg_sys::Relation) -> Locked {
     take_free(index).unwrap_or_else(|| Locked::extend(index, MAIN))
 }
 
+/// Several such pages: free ones first, the rest added to the relation together.
+pub fn allocate_many(index: pg_sys::Relation, count: usize) -> Vec<Locked> {
+    let mut pages = Vec::with_capacity(count);
+    while pages.len() < count {
+        match take_free(index) {
+            Some(page) => pages.push(page),
+            None => Locked::extend_by(index, MAIN, count - pages.len(), &mut pages),
+        }
+    }
+    pages
+}
+
 fn take_free(index: pg_sys::Relation) -> Option<Locked> {
     loop {
         // Mostly there is none: look before taking the lock that everybody needs.

@@ -57,6 +57,31 @@ impl Locked {
         })
     }
 
+    /// Adds at least one page and at most `count` to the relation and to `pages`, empty and exclusively
+    /// locked.
+    pub fn extend_by(index: pg_sys::Relation, fork: Fork, count: usize, pages: &mut Vec<Self>) {
+        let relation = pg_sys::BufferManagerRelation { rel: index, ..Default::default() };
+        let mut buffers = vec![pg_sys::InvalidBuffer as pg_sys::Buffer; count];
+        let mut added = 0;
+        // SAFETY: `index` is an open relation, and there is room for `count` buffers. They come
+        // back pinned; nobody else knows of the pages yet, so that their locks are free.
+        unsafe {
+            pg_sys::ExtendBufferedRelBy(
+                relation,
+                fork,
+                std::ptr::null_mut(),
+                0,
+                count as u32,
+                buffers.as_mut_ptr(),
+                &mut added,
+            );
+            pages.extend(buffers.into_iter().take(added as usize).map(|buffer| {
+                pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_EXCLUSIVE as i32);
+                Self(buffer)
+            }));
+        }
+    }
+
     /// The block's number.
     pub fn block(&self) -> pg_sys::BlockNumber {
         // SAFETY: the buffer is pinned.
@@ -96,7 +121,10 @@ pub struct Change {
 }
 
 impl Change {
-    /// Starts a change. At most four pages can take part.
+    /// How many pages can take part.
+    pub const PAGES: usize = pg_sys::MAX_GENERIC_XLOG_PAGES as usize;
+
+    /// Starts a change. At most [`PAGES`](Self::PAGES) pages can take part.
     pub fn start(index: pg_sys::Relation) -> Self {
         // SAFETY: `index` is an open relation.
         Self { state: unsafe { pg_sys::GenericXLogStart(index) } }

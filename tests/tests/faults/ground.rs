@@ -23,8 +23,8 @@ pub struct Ground {
     pub items: Items,
     /// A session without faults; a new one after every restart.
     pub client: Client,
-    /// The row that a faulty INSERT writes: its id is taken, but it is no row yet.
-    pub pending: (usize, Vec<f32>),
+    /// The rows that a faulty INSERT writes: their ids are taken, but they are no rows yet.
+    pub pending: Vec<(usize, Vec<f32>)>,
     source: Source,
 }
 
@@ -41,7 +41,7 @@ impl Ground {
         let mut source = Source::new(91, dimensions);
         let items = Items::create(&mut client, "items", Metric::L2, source.vectors(rows));
         items.index(&mut client, "");
-        Self { cluster, items, client, pending: (0, Vec::new()), source }
+        Self { cluster, items, client, pending: Vec::new(), source }
     }
 
     /// Runs a statement that must succeed.
@@ -112,10 +112,11 @@ impl Ground {
         self.items.delete(&mut self.client, |id| gone.contains(&id));
     }
 
-    /// Sets an id and a vector aside for [`Ground::pending`].
-    pub fn reserve(&mut self) {
-        self.pending = (self.items.rows.len(), self.source.vector());
-        self.items.rows.push(None);
+    /// Sets ids and vectors aside for [`Ground::pending`].
+    pub fn reserve(&mut self, count: usize) {
+        let ids = self.items.rows.len()..;
+        self.pending = ids.zip(self.source.vectors(count)).collect();
+        self.items.rows.resize(self.items.rows.len() + count, None);
     }
 
     /// Vacuums, and asserts that nothing but rows that exist is left in the index.

@@ -15,7 +15,8 @@ use harness::wait::wait_until;
 
 use ground::Ground;
 use verbs::{
-    BUILD, FLUSH, INSERT, MERGE, REBUILD, REPACK, SWEEP, VACUUM, VERBS, Verb, churn, replace,
+    BUILD, FLUSH, INSERT, INSERT_MANY, MERGE, REBUILD, REPACK, SWEEP, VACUUM, VERBS, Verb, churn,
+    replace,
 };
 use ways::{WAYS, Way};
 
@@ -88,6 +89,7 @@ fn dying_in_a_rebuild() {
 #[test]
 fn dying_in_an_insert() {
     INSERT.die_everywhere(&mut Ground::new(DIMENSIONS, ROWS), &WAYS);
+    INSERT_MANY.die_everywhere(&mut Ground::new(DIMENSIONS, ROWS), &WAYS);
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn dying_with_rows_of_several_pages() {
     let mut ground = Ground::new(2100, 40);
     let spanning = Verb {
         points: &["insert.spanning_written"],
-        prepare: |ground, _| ground.reserve(),
+        prepare: |ground, _| ground.reserve(1),
         ..INSERT
     };
     for verb in [&spanning, &INSERT, &FLUSH, &MERGE, &REPACK, &VACUUM] {

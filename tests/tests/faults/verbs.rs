@@ -76,11 +76,12 @@ pub const INSERT: Verb = Verb {
     prepare: |ground, _| {
         ground.thin();
         ground.grow(80);
-        ground.reserve();
+        ground.reserve(1);
     },
     statement: |ground| {
-        let (id, vector) = &ground.pending;
-        format!("INSERT INTO items VALUES ({id}, {})", literal(vector))
+        let row = |(id, vector): &(usize, Vec<f32>)| format!("({id}, {})", literal(vector));
+        let rows: Vec<String> = ground.pending.iter().map(row).collect();
+        format!("INSERT INTO items VALUES {}", rows.join(", "))
     },
     meanwhile: |ground, _| {
         ground.run("VACUUM (INDEX_CLEANUP ON) items");
@@ -89,9 +90,20 @@ pub const INSERT: Verb = Verb {
         ask(ground);
     },
     done: |ground| {
-        let (id, vector) = ground.pending.clone();
-        ground.items.rows[id] = Some(vector);
+        for (id, vector) in std::mem::take(&mut ground.pending) {
+            ground.items.rows[id] = Some(vector);
+        }
     },
+};
+
+/// INSERT of rows that take several pages: the point between these and their link.
+pub const INSERT_MANY: Verb = Verb {
+    points: &["insert.pages_written"],
+    prepare: |ground, _| {
+        ground.thin();
+        ground.reserve(700);
+    },
+    ..INSERT
 };
 
 /// The flush of a delta. Others vacuum rows away that are being flushed and put new ones in their
@@ -157,7 +169,8 @@ pub const SWEEP: Verb = Verb {
 };
 
 /// Every verb.
-pub const VERBS: [&Verb; 8] = [&BUILD, &REBUILD, &INSERT, &FLUSH, &MERGE, &REPACK, &VACUUM, &SWEEP];
+pub const VERBS: [&Verb; 9] =
+    [&BUILD, &REBUILD, &INSERT, &INSERT_MANY, &FLUSH, &MERGE, &REPACK, &VACUUM, &SWEEP];
 
 /// Replaces a third of the rows, vacuums, and deletes some new rows without vacuuming: every
 /// segment is worth rewriting, the delta has something to flush.

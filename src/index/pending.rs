@@ -1,0 +1,188 @@
+//! Rows that statements under way have inserted and that are not in the delta yet.
+//!
+//! A statement that inserts many rows writes them a few pages at a time: one record and one lock for
+//! dozens of rows. Until then only this process knows of them, which nobody can tell: others do not
+//! see rows before the transaction has committed, and whatever this process is about to execute, a
+//! trigger's query for one, has them written first.
+//!
+//! Rows are written when there are enough of them, when the statement ends, before anything else is
+//! executed, and, for callers that never say that they are done, before the transaction commits. When
+//! the subtransaction that inserted them is rolled back they are forgotten: their places in the
+//! table may be given to other rows from then on.
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::ptr::null_mut;
+
+use pgrx::pg_sys::{self, SubXactEvent, XactEvent};
+use pgrx::prelude::*;
+
+use super::maintain::delta_has_grown;
+use crate::faults::fault_point;
+use crate::pages::delta::{self, Batch};
+
+/// Indexes that rows are kept for at a time; with more, as where a statement inserts into very many
+/// partitions, all are written.
+const INDEXES: usize = 64;
+
+thread_local! {
+    static PENDING: RefCell<Vec<Pending>> = const { RefCell::new(Vec::new()) };
+}
+
+static mut PREVIOUS_START: pg_sys::ExecutorStart_hook_type = None;
+
+/// The rows for one index.
+struct Pending {
+    index: pg_sys::Oid,
+    /// The index's file: rows for one that is gone are void.
+    file: pg_sys::RelFileNumber,
+    /// Who inserted the rows.
+    subtransaction: pg_sys::SubTransactionId,
+    /// Where the last row went.
+    tail: pg_sys::BlockNumber,
+    batch: Batch,
+}
+
+/// Hooks the executor and the ends of transactions. Called once, from `_PG_init`.
+pub fn register() {
+    // SAFETY: called on the main thread while the library is loaded.
+    unsafe {
+        PREVIOUS_START = pg_sys::ExecutorStart_hook;
+        pg_sys::ExecutorStart_hook = Some(executor_start);
+        pg_sys::RegisterXactCallback(Some(transaction_ends), null_mut());
+        pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), null_mut());
+    }
+}
+
+/// Takes a row for the delta of `index`, whose rows have `vector.len()` dimensions; `tail` is where the
+/// last row went, as far as the caller knows.
+pub fn insert(index: pg_sys::Relation, tail: pg_sys::BlockNumber, tid: u64, vector: &[f32]) {
+    // SAFETY: `index` is an open relation; the number is this process's own.
+    let (oid, file, subtransaction) = unsafe {
+        ((*index).rd_id, (*index).rd_locator.relNumber, pg_sys::GetCurrentSubTransactionId())
+    };
+    let Some(new) = Batch::new(vector.len()) else {
+        fault_point("insert.before_append");
+        let mut tail = tail;
+        delta_has_grown(index, delta::append_large(index, &mut tail, tid, vector));
+        fault_point("insert.appended");
+        return;
+    };
+    PENDING.with_borrow_mut(|all| {
+        let known = all.iter().position(|pending| pending.index == oid);
+        if known.is_none() && all.len() >= INDEXES {
+            write_all(all);
+        }
+        let at = known.unwrap_or_else(|| {
+            all.push(Pending { index: oid, file, subtransaction, tail, batch: new });
+            all.len() - 1
+        });
+        let pending = &mut all[at];
+        if (pending.subtransaction, pending.file) != (subtransaction, file) {
+            pending.write(index);
+            (pending.subtransaction, pending.file, pending.tail) = (subtransaction, file, tail);
+        }
+        pending.batch.push(tid, vector);
+        if pending.batch.is_full() {
+            pending.write(index);
+        }
+    });
+}
+
+/// Writes the rows of `index`: a statement has inserted its last one.
+pub fn finish(index: pg_sys::Relation) {
+    PENDING.with_borrow_mut(|all| {
+        // SAFETY: `index` is an open relation.
+        let oid = unsafe { (*index).rd_id };
+        if let Some(at) = all.iter().position(|pending| pending.index == oid) {
+            all[at].write(index);
+            all.swap_remove(at);
+        }
+    });
+}
+
+impl Pending {
+    /// Appends the rows to the delta, unless the file that they were for is gone.
+    fn write(&mut self, index: pg_sys::Relation) {
+        // SAFETY: `index` is an open relation.
+        if self.batch.is_empty() || unsafe { (*index).rd_locator.relNumber } != self.file {
+            self.batch.clear();
+            return;
+        }
+        fault_point("insert.before_append");
+        if let Some(pages) = delta::append(index, &mut self.tail, &mut self.batch) {
+            delta_has_grown(index, pages);
+        }
+        fault_point("insert.appended");
+    }
+}
+
+/// Writes all rows; what an error leaves stays.
+fn write_all(all: &mut Vec<Pending>) {
+    while let Some(pending) = all.last_mut() {
+        if !pending.batch.is_empty() {
+            let lock = pg_sys::RowExclusiveLock as i32;
+            // SAFETY: in a transaction, which holds this lock already if the index is still there.
+            unsafe {
+                let index = pg_sys::try_index_open(pending.index, lock);
+                if !index.is_null() {
+                    pending.write(index);
+                    pg_sys::index_close(index, pg_sys::NoLock as i32);
+                }
+            }
+        }
+        all.pop();
+    }
+}
+
+/// What is executed now may look for rows that a statement further out has inserted.
+#[pg_guard]
+unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: i32) {
+    PENDING.with_borrow_mut(write_all);
+    // SAFETY: PostgreSQL passes a valid query.
+    unsafe {
+        match PREVIOUS_START {
+            Some(previous) => previous(query, flags),
+            None => pg_sys::standard_ExecutorStart(query, flags),
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction_ends(event: XactEvent::Type, _argument: *mut c_void) {
+    match event {
+        XactEvent::XACT_EVENT_PRE_COMMIT | XactEvent::XACT_EVENT_PRE_PREPARE => {
+            PENDING.with_borrow_mut(write_all);
+        }
+        XactEvent::XACT_EVENT_ABORT => forget(|_| true),
+        _ => {}
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn subtransaction_ends(
+    event: SubXactEvent::Type,
+    own: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _argument: *mut c_void,
+) {
+    match event {
+        SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => PENDING.with_borrow_mut(|all| {
+            for pending in all.iter_mut().filter(|pending| pending.subtransaction == own) {
+                pending.subtransaction = parent;
+            }
+        }),
+        SubXactEvent::SUBXACT_EVENT_ABORT_SUB => forget(|pending| pending.subtransaction == own),
+        _ => {}
+    }
+}
+
+/// Forgets rows that have been rolled back.
+fn forget(gone: impl Fn(&Pending) -> bool) {
+    PENDING.with(|all| {
+        // A process that ends while it writes has them borrowed, and no use for them.
+        if let Ok(mut all) = all.try_borrow_mut() {
+            all.retain(|pending| !gone(pending));
+        }
+    });
+}

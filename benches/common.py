@@ -10,6 +10,7 @@ import psycopg
 BLOCK_ROWS = 50_000
 BLOCK_BYTES = 1 << 20
 COPY_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_END = b"\xff\xff"
 START = time.monotonic()
 
 
@@ -45,12 +46,16 @@ def lines(vectors, first):
     return "".join(f"{number}\t{text(vector)}\n" for number, vector in enumerate(vectors, first)).encode()
 
 
-def copy_lines(connection, table, data):
+def copy_lines(connection, table, data, binary=False):
     """Seconds that COPY takes over rows made beforehand: the client must not be what is measured."""
     begin = time.perf_counter()
-    with connection.cursor().copy(f"COPY {table} FROM STDIN") as copy:
+    with connection.cursor().copy(f"COPY {table} FROM STDIN" + (" (FORMAT binary)" if binary else "")) as copy:
+        if binary:
+            copy.write(COPY_SIGNATURE)
         for at in range(0, len(data), BLOCK_BYTES):
             copy.write(data[at : at + BLOCK_BYTES])
+        if binary:
+            copy.write(COPY_END)
     return time.perf_counter() - begin
 
 
@@ -74,7 +79,7 @@ def create_table(connection, table, vectors):
         copy.write(COPY_SIGNATURE)
         for first in range(0, len(vectors), BLOCK_ROWS // 10):
             copy.write(binary_rows(vectors[first : first + BLOCK_ROWS // 10], first))
-        copy.write(b"\xff\xff")
+        copy.write(COPY_END)
     connection.execute(f"VACUUM (ANALYZE, FREEZE) {table}")
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Measures writing: COPY into an indexed table beside the same table without an index, for one and for
-several writers; what rows that wait to be flushed cost a query; how an index grows by flushes and
+several writers, as text or (--binary) in COPY's binary form; what rows that wait to be flushed cost a query; how an index grows by flushes and
 merges. One cluster, one run; the ratios are what to quote.
 
 Needs a running cluster with both extensions installed, psycopg and numpy.
 
 usage: writes.py --host SOCKET_DIR --port N --base base.npy --query query.npy
-                 [--rows 30000] [--writers 1,4] [--repeats 5] [--peer-rows 3000]
+                 [--rows 30000] [--writers 1,4] [--repeats 5] [--peer-rows 3000] [--binary]
 """
 
 import argparse
@@ -28,8 +28,9 @@ class Bench:
         self.connection = common.fresh_database(options, DATABASE)
         base = np.load(options.base, mmap_mode="r")[: options.rows].astype(np.float32)
         self.dimensions = base.shape[1]
-        # The text is made beforehand: the client must not be what is measured.
-        self.lines = [common.lines([vector], number) for number, vector in enumerate(base)]
+        # Rows are made beforehand: the client must not be what is measured.
+        form = common.binary_rows if options.binary else common.lines
+        self.lines = [form(base[number : number + 1], number) for number in range(len(base))]
         self.queries = [common.text(v) for v in np.load(options.query)[:200].astype(np.float32)]
 
     def table(self, index):
@@ -46,7 +47,7 @@ class Bench:
         """Seconds that writers, one a part, take side by side."""
         def write(part):
             with common.connect(self.options, DATABASE) as connection:
-                common.copy_lines(connection, "items", part)
+                common.copy_lines(connection, "items", part, self.options.binary)
         threads = [threading.Thread(target=write, args=(part,)) for part in parts]
         start = time.perf_counter()
         for thread in threads:
@@ -115,6 +116,7 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--port", default="5432")
     parser.add_argument("--writers", default="1,4")
+    parser.add_argument("--binary", action="store_true")
     for name, default in (("rows", 30_000), ("repeats", 5), ("peer-rows", 3_000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()

@@ -93,6 +93,54 @@ mod tests {
         assert_eq!(get::<i64>("SELECT count(*) FROM seen WHERE id = nearest"), 200);
     }
 
+    /// A cursor sees what is inserted after it was opened, when it was opened by the statement itself.
+    #[pg_test]
+    fn a_cursor_finds_the_rows_of_its_statement() {
+        create(&Table { dimensions: 3, rows: 0 });
+        run("CREATE INDEX ix ON items USING s3vector (embedding)");
+        run("CREATE TABLE seen (id bigint)");
+        run("CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
+             DECLARE c refcursor := 'c'; r record;
+             BEGIN
+                 IF NEW.id = 1 THEN
+                     OPEN c FOR SELECT id FROM items ORDER BY embedding <-> '[0,0,0]';
+                 ELSIF NEW.id = 50 THEN
+                     LOOP
+                         FETCH c INTO r;
+                         EXIT WHEN NOT FOUND;
+                         INSERT INTO seen VALUES (r.id);
+                     END LOOP;
+                 END IF;
+                 RETURN NEW;
+             END $$");
+        run("CREATE TRIGGER look BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION look()");
+        use_index(true);
+        run("INSERT INTO items SELECT i, '[1,2,3]' FROM generate_series(1, 60) AS i");
+        assert_eq!(get::<i64>("SELECT count(DISTINCT id) FROM seen"), 49);
+    }
+
+    /// Parallel workers look for the rows of a statement further out.
+    #[pg_test]
+    fn parallel_workers_find_the_rows_of_the_statement() {
+        create(&Table { dimensions: 3, rows: 10 });
+        run("CREATE INDEX ix ON items USING s3vector (embedding)");
+        run("CREATE TABLE seen (id bigint, rows bigint)");
+        // Every plan that may is run by a worker.
+        run("SET LOCAL debug_parallel_query = on");
+        run("CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$
+             DECLARE found bigint;
+             BEGIN
+                 SELECT count(*) INTO found FROM
+                     (SELECT id FROM items ORDER BY embedding <-> '[0,0,0]') AS everything;
+                 INSERT INTO seen VALUES (NEW.id, found);
+                 RETURN NULL;
+             END $$");
+        run("CREATE TRIGGER look AFTER INSERT ON items FOR EACH ROW EXECUTE FUNCTION look()");
+        use_index(true);
+        run("INSERT INTO items SELECT 1000 + i, '[1,2,3]' FROM generate_series(1, 40) AS i");
+        assert_eq!(get::<i64>("SELECT count(*) FROM seen WHERE rows = 50"), 40);
+    }
+
     #[pg_test]
     fn functions_find_the_rows_inserted_before_their_own() {
         create(&Table { dimensions: 3, rows: 10 });
@@ -119,7 +167,7 @@ mod tests {
         run("CREATE INDEX ix ON items USING s3vector (embedding)");
         run("DO $$ BEGIN
                  BEGIN
-                     INSERT INTO items SELECT 500 + 1 / (50 - i), '[7,8,9]'
+                     INSERT INTO items SELECT 500 + i + 0 / (50 - i), '[7,8,9]'
                      FROM generate_series(1, 100) AS i;
                  EXCEPTION WHEN division_by_zero THEN NULL;
                  END;

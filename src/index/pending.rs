@@ -2,13 +2,15 @@
 //!
 //! A statement that inserts many rows writes them a few pages at a time: one record and one lock for
 //! dozens of rows. Until then only this process knows of them, which nobody can tell: others do not
-//! see rows before the transaction has committed, and whatever this process is about to execute, a
-//! trigger's query for one, has them written first.
+//! see rows before the transaction has committed, and a scan of this process has them written first.
 //!
-//! Rows are written when there are enough of them, when the statement ends, before anything else is
-//! executed, and, for callers that never say that they are done, before the transaction commits. When
-//! the subtransaction that inserted them is rolled back they are forgotten: their places in the
-//! table may be given to other rows from then on.
+//! Rows are written when there are enough of them, when the statement ends, before a scan of the
+//! index begins, before parallel workers are sent to look for them, and, for callers that never say
+//! that they are done, before the transaction commits. When the subtransaction that inserted them is
+//! rolled back they are forgotten: their places in the table may be given to other rows from then on.
+//!
+//! Where a row can die without that, or be missed by more than a reader, [`insert`] is told to write
+//! at once.
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -54,17 +56,23 @@ pub fn register() {
     }
 }
 
-/// Takes a row for the delta of `index`, whose rows have `vector.len()` dimensions; `tail` is where the
-/// last row went, as far as the caller knows.
-pub fn insert(index: pg_sys::Relation, tail: pg_sys::BlockNumber, tid: u64, vector: &[f32]) {
+/// Takes a row for the delta of `index`, whose rows have `vector.len()` dimensions, and writes it no
+/// later than `at_once` says. `tail` is where the last row went, as far as the caller knows, and is
+/// kept up to date.
+pub fn insert(
+    index: pg_sys::Relation,
+    tail: &mut pg_sys::BlockNumber,
+    tid: u64,
+    vector: &[f32],
+    at_once: bool,
+) {
     // SAFETY: `index` is an open relation; the number is this process's own.
     let (oid, file, subtransaction) = unsafe {
         ((*index).rd_id, (*index).rd_locator.relNumber, pg_sys::GetCurrentSubTransactionId())
     };
-    let Some(new) = Batch::new(vector.len()) else {
+    let Some(batch) = Batch::new(vector.len()) else {
         fault_point("insert.before_append");
-        let mut tail = tail;
-        delta_has_grown(index, delta::append_large(index, &mut tail, tid, vector));
+        delta_has_grown(index, delta::append_large(index, tail, tid, vector));
         fault_point("insert.appended");
         return;
     };
@@ -74,16 +82,28 @@ pub fn insert(index: pg_sys::Relation, tail: pg_sys::BlockNumber, tid: u64, vect
             write_all(all);
         }
         let at = known.unwrap_or_else(|| {
-            all.push(Pending { index: oid, file, subtransaction, tail, batch: new });
+            all.push(Pending { index: oid, file, subtransaction, tail: *tail, batch });
             all.len() - 1
         });
         let pending = &mut all[at];
         if (pending.subtransaction, pending.file) != (subtransaction, file) {
             pending.write(index);
-            (pending.subtransaction, pending.file, pending.tail) = (subtransaction, file, tail);
+            (pending.subtransaction, pending.file, pending.tail) = (subtransaction, file, *tail);
         }
         pending.batch.push(tid, vector);
-        if pending.batch.is_full() {
+        if at_once || pending.batch.is_full() {
+            pending.write(index);
+            *tail = pending.tail;
+        }
+    });
+}
+
+/// Writes what there is of `index`: a scan is about to begin.
+pub fn write(index: pg_sys::Relation) {
+    PENDING.with_borrow_mut(|all| {
+        // SAFETY: `index` is an open relation.
+        let oid = unsafe { (*index).rd_id };
+        if let Some(pending) = all.iter_mut().find(|pending| pending.index == oid) {
             pending.write(index);
         }
     });
@@ -122,12 +142,12 @@ fn write_all(all: &mut Vec<Pending>) {
     while let Some(pending) = all.last_mut() {
         if !pending.batch.is_empty() {
             let lock = pg_sys::RowExclusiveLock as i32;
-            // SAFETY: in a transaction, which holds this lock already if the index is still there.
+            // SAFETY: in a transaction, whose lock on the table keeps the index as it is.
             unsafe {
                 let index = pg_sys::try_index_open(pending.index, lock);
                 if !index.is_null() {
                     pending.write(index);
-                    pg_sys::index_close(index, pg_sys::NoLock as i32);
+                    pg_sys::index_close(index, lock);
                 }
             }
         }
@@ -135,12 +155,15 @@ fn write_all(all: &mut Vec<Pending>) {
     }
 }
 
-/// What is executed now may look for rows that a statement further out has inserted.
+/// Parallel workers may look for rows that a statement further out has inserted, and cannot ask this
+/// process for them.
 #[pg_guard]
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: i32) {
-    PENDING.with_borrow_mut(write_all);
     // SAFETY: PostgreSQL passes a valid query.
     unsafe {
+        if (*(*query).plannedstmt).parallelModeNeeded {
+            PENDING.with_borrow_mut(write_all);
+        }
         match PREVIOUS_START {
             Some(previous) => previous(query, flags),
             None => pg_sys::standard_ExecutorStart(query, flags),

@@ -19,6 +19,7 @@ use super::candidates::{Segment, dead_entries};
 use super::fetch::{Fetcher, Wanted};
 use super::insert::u64_to_tid;
 use super::limit;
+use super::pending;
 use super::rerank::{Rerank, RowId, Settled, Source, Step};
 use super::statistics::ScanStatistics;
 use super::vector::{Vector, check_dimensions};
@@ -199,6 +200,8 @@ impl Scan {
             let null = key.sk_flags & pg_sys::SK_ISNULL as i32 != 0;
             ((*scan).indexRelation, (!null).then_some(key.sk_argument))
         };
+        // Rows that a statement further out has inserted, for a trigger of its own to see.
+        pending::write(index);
         // Fixed when the index is created, so they may be read ahead of the rest.
         let parameters = Meta::read(index).parameters;
         self.started = true;

@@ -13,10 +13,6 @@ use crate::pages::meta::Parameters;
 /// Takes a row to be indexed: its heap tid and its vector.
 pub type Sink<'a> = dyn FnMut(u64, &[f32]) + 'a;
 
-/// Rows this process reads itself between two looks at what workers have sent. Few: a worker whose
-/// queue is full waits.
-const STRIDE: usize = 16;
-
 /// Hands every row to be indexed to `sink`, in no particular order, helped by as many parallel workers
 /// as PostgreSQL has planned for. Returns the heap tuples there are.
 ///
@@ -39,11 +35,12 @@ pub unsafe fn scan(
             return scan_part(heap, index, info, null_mut(), parameters, sink);
         };
         let part = team.part(heap);
+        let stride = team.stride();
         let mut rows = 0usize;
         let mut take = |tid: u64, vector: &[f32]| {
             sink(tid, vector);
             rows += 1;
-            if rows.is_multiple_of(STRIDE) {
+            if rows.is_multiple_of(stride) {
                 team.receive(sink);
             }
         };

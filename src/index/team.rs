@@ -36,6 +36,7 @@ struct Shared {
     heap: pg_sys::Oid,
     index: pg_sys::Oid,
     concurrent: bool,
+    query_id: i64,
     heap_tuples: AtomicU64,
     broken_hot_chain: AtomicBool,
 }
@@ -118,6 +119,7 @@ impl Team {
                 heap: (*heap).rd_id,
                 index: (*index).rd_id,
                 concurrent,
+                query_id: pg_sys::pgstat_get_my_query_id(),
                 heap_tuples: AtomicU64::new(0),
                 broken_hot_chain: AtomicBool::new(false),
             });
@@ -147,23 +149,30 @@ impl Team {
         unsafe { pg_sys::table_beginscan_parallel(heap, self.chunk(SCAN)) }
     }
 
-    /// Hands on what workers have sent; whether that was anything.
+    /// Rows that the builder should read itself between two looks at what workers have sent: fewer than
+    /// a message has, for a worker whose queue is full waits.
+    pub fn stride(&self) -> usize {
+        (message_rows(self.dimensions) / 4).clamp(1, 16)
+    }
+
+    /// Hands on a message of each worker that has sent one; whether there was any. No more than one:
+    /// a worker faster than this process would keep it from the others, and from its own part.
     pub fn receive(&mut self, sink: &mut Sink<'_>) -> bool {
         let (mut any, dimensions) = (false, self.dimensions);
         self.queues.retain(|&queue| {
-            loop {
-                let (mut bytes, mut data) = (0, null_mut());
-                // SAFETY: an attached queue. What comes out is a whole message of an `Outbox`,
-                // aligned as PostgreSQL aligns everything, and stays until the next call.
-                unsafe {
-                    match pg_sys::shm_mq_receive(queue, &mut bytes, &mut data, true) {
-                        shm_mq_result::SHM_MQ_SUCCESS => {
-                            any = true;
-                            unpack(data, bytes, dimensions, sink);
-                        }
-                        shm_mq_result::SHM_MQ_WOULD_BLOCK => return true,
-                        _ => return false,
+            pgrx::check_for_interrupts!();
+            let (mut bytes, mut data) = (0, null_mut());
+            // SAFETY: an attached queue. What comes out is a whole message of an `Outbox`, aligned
+            // as PostgreSQL aligns everything, and stays until the next call.
+            unsafe {
+                match pg_sys::shm_mq_receive(queue, &mut bytes, &mut data, true) {
+                    shm_mq_result::SHM_MQ_SUCCESS => {
+                        any = true;
+                        unpack(data, bytes, dimensions, sink);
+                        true
                     }
+                    shm_mq_result::SHM_MQ_WOULD_BLOCK => true,
+                    _ => false,
                 }
             }
         });
@@ -176,7 +185,6 @@ impl Team {
             if !self.receive(sink) && !self.queues.is_empty() {
                 wait_for_latch(PATIENCE_MS);
             }
-            pgrx::check_for_interrupts!();
         }
     }
 
@@ -239,10 +247,11 @@ pub unsafe extern "C-unwind" fn s3vector_build_worker(
         let chunk = |key| pg_sys::shm_toc_lookup(contents, key, false);
         let number = pg_sys::ParallelWorkerNumber as usize;
         let shared = &*chunk(SHARED).cast::<Shared>();
-        pg_sys::pgstat_report_activity(
-            pg_sys::BackendState::STATE_RUNNING,
-            chunk(QUERY).cast_const().cast(),
-        );
+        // For the log and for views.
+        pg_sys::debug_query_string = chunk(QUERY).cast_const().cast();
+        let running = pg_sys::BackendState::STATE_RUNNING;
+        pg_sys::pgstat_report_activity(running, pg_sys::debug_query_string);
+        pg_sys::pgstat_report_query_id(shared.query_id, false);
         let (heap_lock, index_lock) = match shared.concurrent {
             false => (pg_sys::ShareLock, pg_sys::AccessExclusiveLock),
             true => (pg_sys::ShareUpdateExclusiveLock, pg_sys::RowExclusiveLock),
@@ -285,8 +294,7 @@ struct Outbox {
 
 impl Outbox {
     fn new(queue: *mut pg_sys::shm_mq_handle, dimensions: usize) -> Self {
-        let row = row_elements(dimensions);
-        let full = (MESSAGE_BYTES / size_of::<u32>() / row).max(1) * row;
+        let full = message_rows(dimensions) * row_elements(dimensions);
         Self { queue, message: Vec::with_capacity(full), full }
     }
 
@@ -310,6 +318,11 @@ impl Outbox {
             _ => pgrx::error!("could not send rows to the process that builds the index"),
         }
     }
+}
+
+/// Rows of a message that is full.
+fn message_rows(dimensions: usize) -> usize {
+    (MESSAGE_BYTES / size_of::<u32>() / row_elements(dimensions)).max(1)
 }
 
 /// Elements of a row in a message.

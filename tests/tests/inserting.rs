@@ -4,7 +4,9 @@ use std::thread;
 
 use harness::answers::{assert_all_found, assert_recall, prefer_index};
 use harness::items::{Source, literal};
+use harness::model::assert_whole;
 use harness::upkeep::info;
+use harness::wait::wait_until;
 use harness::{Cluster, Items, Metric};
 use postgres::Client;
 
@@ -130,36 +132,133 @@ fn a_portal_that_stays_open() {
     assert_all_found(&mut client, &items, 0..60);
 }
 
-/// The places of rows that have been rolled back with a savepoint are given away by VACUUM while their
-/// transaction still runs.
+/// A lock that statements of other sessions wait for, held by this one.
+struct Barrier {
+    client: Client,
+    key: i64,
+}
+
+impl Barrier {
+    fn raise(cluster: &Cluster, key: i64) -> Self {
+        let mut client = cluster.client();
+        client.execute("SELECT pg_advisory_lock($1)", &[&key]).expect("locked");
+        Self { client, key }
+    }
+
+    /// Waits until another session stands before it.
+    fn wait(&mut self) {
+        let waiting = "SELECT count(*) FROM pg_locks \
+             WHERE locktype = 'advisory' AND NOT granted AND objid::bigint = $1";
+        wait_until("a session at the barrier", || {
+            let row = self.client.query_one(waiting, &[&self.key]).expect("locks");
+            row.get::<_, i64>(0) == 1
+        });
+    }
+
+    fn lift(mut self) {
+        self.client.execute("SELECT pg_advisory_unlock($1)", &[&self.key]).expect("unlocked");
+    }
+}
+
+/// VACUUM gives the places of a failed statement's rows away while the transaction goes on. What had not
+/// been written must never be.
 #[test]
-fn rolled_back_to_a_savepoint() {
+fn places_of_a_failed_statement() {
     let cluster = cluster();
     let mut client = cluster.client();
     let (mut items, mut source) = empty(&mut client);
-    let mut transaction = client.transaction().expect("a transaction");
-    items.rows.push(None);
-    transaction.batch_execute("SAVEPOINT here").expect("a savepoint");
-    let mut gone = items.clone();
-    let statement = inserting(&mut gone, source.vectors(20));
-    let portal = transaction.bind(&*statement, &[]).expect("a portal");
-    assert_eq!(transaction.query_portal(&portal, 1).expect("a row").len(), 1);
-    transaction.batch_execute("ROLLBACK TO here").expect("rolled back");
-    drop(portal);
-    // Others take the places.
-    let mut other = cluster.client();
-    prefer_index(&mut other);
-    other.batch_execute("VACUUM (INDEX_CLEANUP ON) items").expect("vacuumed");
-    items.copy(&mut other, source.vectors(20));
-    let vector = source.vector();
-    transaction
-        .batch_execute(&format!("INSERT INTO items VALUES (0, {})", literal(&vector)))
-        .expect("inserted");
-    items.rows[0] = Some(vector);
-    transaction.commit().expect("committed");
-    let found = info(&mut other, "items_index");
-    assert_eq!(found.delta_entries, 21, "{found:?}");
-    assert_all_found(&mut other, &items, 0..21);
+    let first = source.vector();
+    let mut barrier = Barrier::raise(&cluster, 1);
+    thread::scope(|scope| {
+        let block = format!(
+            "DO $$ BEGIN
+                 BEGIN
+                     INSERT INTO items SELECT 10000 + i + 0 / (50 - i), {vector}
+                     FROM generate_series(1, 100) AS i;
+                 EXCEPTION WHEN division_by_zero THEN NULL;
+                 END;
+                 PERFORM pg_advisory_lock_shared(1);
+                 INSERT INTO items VALUES (0, {vector});
+             END $$",
+            vector = literal(&first)
+        );
+        let cluster = &cluster;
+        let running =
+            scope.spawn(move || cluster.client().batch_execute(&block).expect("the block"));
+        barrier.wait();
+        client.batch_execute("VACUUM (INDEX_CLEANUP ON) items").expect("vacuumed");
+        items.rows.push(None);
+        items.copy(&mut client, source.vectors(60));
+        barrier.lift();
+        running.join().expect("the block ends");
+    });
+    items.rows[0] = Some(first);
+    let found = info(&mut client, "items_index");
+    assert_eq!(found.delta_entries, 61, "{found:?}");
+    assert_whole(&mut client, &items, &source.vector(), 1.0);
+    assert_all_found(&mut client, &items, 0..61);
+}
+
+/// With ON CONFLICT a row that conflicts is dead while its statement goes on, and VACUUM gives its place
+/// away.
+#[test]
+fn places_of_conflicting_rows() {
+    let cluster = cluster();
+    let mut client = cluster.client();
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE items (id int, embedding vector({DIMENSIONS}));
+             CREATE FUNCTION pause(id int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+                 IF id IN (500, 501) THEN
+                     PERFORM pg_advisory_lock(id);
+                     PERFORM pg_advisory_unlock(id);
+                 END IF;
+                 RETURN id;
+             END $$;
+             CREATE INDEX pausing ON items (pause(id))"
+        ))
+        .expect("a table");
+    let mut source = Source::new(82, DIMENSIONS);
+    let mut items = Items { table: "items".to_owned(), metric: Metric::L2, rows: Vec::new() };
+    items.index(&mut client, "");
+    // The youngest index: a row reaches it last, when it has an entry in all others.
+    client.batch_execute("ALTER TABLE items ADD UNIQUE (id)").expect("a constraint");
+    items.copy(&mut client, source.vectors(490));
+    let vectors = source.vectors(20);
+    let rows: Vec<String> = vectors
+        .iter()
+        .enumerate()
+        .map(|(number, vector)| format!("({}, {}::vector)", 490 + number, literal(vector)))
+        .collect();
+    let statement = format!(
+        "INSERT INTO items SELECT * FROM (VALUES {}) AS new ON CONFLICT (id) DO NOTHING",
+        rows.join(", ")
+    );
+    items.rows.extend(vectors.into_iter().map(Some));
+
+    let (mut conflict, mut end) = (Barrier::raise(&cluster, 500), Barrier::raise(&cluster, 501));
+    thread::scope(|scope| {
+        let (cluster, statement) = (&cluster, &statement);
+        let running =
+            scope.spawn(move || cluster.client().execute(statement, &[]).expect("the statement"));
+        // Inserted into the table and about to be into the indexes: somebody else is faster.
+        conflict.wait();
+        let vector = source.vector();
+        conflict
+            .client
+            .batch_execute(&format!("INSERT INTO items VALUES (500, {})", literal(&vector)))
+            .expect("inserted");
+        items.rows[500] = Some(vector);
+        conflict.lift();
+        end.wait();
+        client.batch_execute("VACUUM (INDEX_CLEANUP ON) items").expect("vacuumed");
+        // Others take the place.
+        items.copy(&mut client, source.vectors(60));
+        end.lift();
+        assert_eq!(running.join().expect("the statement ends"), 19);
+    });
+    assert_whole(&mut client, &items, &source.vector(), 1.0);
+    assert_all_found(&mut client, &items, 400..570);
 }
 
 /// What is inserted in a subtransaction belongs to the transaction when that ends well.

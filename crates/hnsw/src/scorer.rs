@@ -5,8 +5,8 @@
 /// A score is any number that rises with the distance; the graph only compares. Infinities are
 /// fine, NaN counts as infinity.
 pub trait Scorer {
-    /// Writes the score of `rows[i]` to `out[i]`; both have the same length, at most `2m` of the
-    /// graph.
+    /// Writes the score of `rows[i]` to `out[i]`; both have the same length: at most `2m` of the graph
+    /// in a search, in a build as many as there are candidates.
     fn scores(&mut self, rows: &[u32], out: &mut [f32]);
 
     /// Asks for the memory that scoring `row` will read. Called shortly before, or for nothing.

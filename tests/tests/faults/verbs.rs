@@ -101,7 +101,8 @@ pub const INSERT_MANY: Verb = Verb {
     points: &["insert.pages_written"],
     prepare: |ground, _| {
         ground.thin();
-        ground.reserve(700);
+        // A page takes 113.
+        ground.reserve(250);
     },
     ..INSERT
 };

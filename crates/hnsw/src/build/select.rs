@@ -26,7 +26,8 @@ impl Selection {
     /// others leave room for links that lead away.
     ///
     /// Measured is from each chosen one to the candidates still open, not from each candidate to those
-    /// chosen before: few are chosen, and the first of them, being near, close most of the others.
+    /// chosen before, which is the same up to the error of estimates: few are chosen, and the first of
+    /// them, being near, close most of the others.
     pub(super) fn select(
         &mut self,
         scorer: &mut impl NodeScorer,

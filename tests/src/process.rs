@@ -1,10 +1,12 @@
 //! Server processes as children of a test.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -12,10 +14,19 @@ use nix::unistd::Pid;
 
 use crate::tools;
 
-/// A TCP port of the loopback interface that nobody listens on.
+/// A TCP port of the loopback interface that nobody listens on, and that no other test gets.
+///
+/// Not one that the system picks: it may pick the same one again, for a listener or a connection,
+/// before the server that it is meant for has it. These lie below what Linux picks from.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("a bound address").port()
+    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut taken = TAKEN.lock().expect("no test failed here");
+    loop {
+        let port = fastrand::u16(15_000..32_000);
+        if taken.insert(port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Makes a command run as the user that PostgreSQL's programs run as.

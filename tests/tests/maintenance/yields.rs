@@ -101,6 +101,8 @@ fn a_worker_that_is_terminated_before_it_is_there_comes_back() {
     let mut cluster = Cluster::builder()
         .set("s3vector.flush_size", "64kB")
         .set("s3vector.maintenance_workers", 0)
+        // A round through all databases would ask again.
+        .set("s3vector.sweep_interval", 0)
         .start();
     let mut client = cluster.client();
     client.batch_execute("CREATE DATABASE other").expect("a database");

@@ -104,8 +104,7 @@ unsafe fn must_write_at_once(heap: pg_sys::Relation, tid: pg_sys::ItemPointerDat
         {
             return true;
         }
-        let block = u32::from(tid.ip_blkid.bi_hi) << 16 | u32::from(tid.ip_blkid.bi_lo);
-        let buffer = pg_sys::ReadBuffer(heap, block);
+        let buffer = pg_sys::ReadBuffer(heap, (tid_to_u64(tid) >> 16) as u32);
         pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
         let page = pg_sys::BufferGetPage(buffer);
         let item = pg_sys::PageGetItem(page, pg_sys::PageGetItemId(page, tid.ip_posid));

@@ -19,16 +19,10 @@ thread_local! {
     static WANTED: RefCell<HashMap<usize, usize>> = RefCell::default();
 }
 
-static mut PREVIOUS_START: pg_sys::ExecutorStart_hook_type = None;
-
-/// Hooks the executor. Called once, from `_PG_init`.
+/// Hooks the ends of transactions. Called once, from `_PG_init`.
 pub fn register() {
     // SAFETY: called on the main thread while the library is loaded.
-    unsafe {
-        PREVIOUS_START = pg_sys::ExecutorStart_hook;
-        pg_sys::ExecutorStart_hook = Some(executor_start);
-        pg_sys::RegisterXactCallback(Some(forget), ptr::null_mut());
-    }
+    unsafe { pg_sys::RegisterXactCallback(Some(forget), ptr::null_mut()) };
 }
 
 /// Rows wanted by the scan with these ORDER BY keys, if the plan says.
@@ -42,20 +36,12 @@ unsafe extern "C-unwind" fn forget(_event: pg_sys::XactEvent::Type, _argument: *
     WANTED.with(|wanted| wanted.borrow_mut().clear());
 }
 
+/// Notes what the Limit nodes of a started plan ask of scans of ours.
+///
+/// # Safety
+/// `node` is null or the state of a plan, with all below it; `context` is passed on.
 #[pg_guard]
-unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: i32) {
-    // SAFETY: PostgreSQL passes a valid query; its plan state is complete once started.
-    unsafe {
-        match PREVIOUS_START {
-            Some(previous) => previous(query, flags),
-            None => pg_sys::standard_ExecutorStart(query, flags),
-        }
-        visit((*query).planstate, ptr::null_mut());
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn visit(node: *mut pg_sys::PlanState, context: *mut c_void) -> bool {
+pub unsafe extern "C-unwind" fn visit(node: *mut pg_sys::PlanState, context: *mut c_void) -> bool {
     if node.is_null() {
         return false;
     }

@@ -20,6 +20,7 @@ pub mod collect;
 pub mod control;
 pub mod cost;
 mod equal;
+mod executor;
 pub mod explain;
 pub mod fetch;
 pub mod flush;
@@ -46,6 +47,7 @@ pub mod writer;
 /// Defines the storage parameters, hooks the executor, EXPLAIN and the ends of transactions. Called once, from `_PG_init`.
 pub fn register() {
     options::register();
+    executor::register();
     limit::register();
     pending::register();
     explain::register();

@@ -31,8 +31,6 @@ thread_local! {
     static PENDING: RefCell<Vec<Pending>> = const { RefCell::new(Vec::new()) };
 }
 
-static mut PREVIOUS_START: pg_sys::ExecutorStart_hook_type = None;
-
 /// The rows for one index.
 struct Pending {
     index: pg_sys::Oid,
@@ -45,19 +43,17 @@ struct Pending {
     batch: Batch,
 }
 
-/// Hooks the executor and the ends of transactions. Called once, from `_PG_init`.
+/// Hooks the ends of transactions. Called once, from `_PG_init`.
 pub fn register() {
     // SAFETY: called on the main thread while the library is loaded.
     unsafe {
-        PREVIOUS_START = pg_sys::ExecutorStart_hook;
-        pg_sys::ExecutorStart_hook = Some(executor_start);
         pg_sys::RegisterXactCallback(Some(transaction_ends), null_mut());
         pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), null_mut());
     }
 }
 
-/// Takes a row for the delta of `index`, whose rows have `vector.len()` dimensions, and writes it no
-/// later than `at_once` says. `tail` is where the last row went, as far as the caller knows, and is
+/// Takes a row for the delta of `index`, whose rows have `vector.len()` dimensions, and writes it now
+/// if `at_once` says so. `tail` is where the last row went, as far as the caller knows, and is
 /// kept up to date.
 pub fn insert(
     index: pg_sys::Relation,
@@ -66,23 +62,24 @@ pub fn insert(
     vector: &[f32],
     at_once: bool,
 ) {
-    // SAFETY: `index` is an open relation; the number is this process's own.
-    let (oid, file, subtransaction) = unsafe {
-        ((*index).rd_id, (*index).rd_locator.relNumber, pg_sys::GetCurrentSubTransactionId())
-    };
     let Some(batch) = Batch::new(vector.len()) else {
         fault_point("insert.before_append");
-        delta_has_grown(index, delta::append_large(index, tail, tid, vector));
+        delta_has_grown(index, delta::append_spanning(index, tail, tid, vector));
         fault_point("insert.appended");
         return;
     };
+    // SAFETY: `index` is an open relation; the number is this process's own.
+    let (file, subtransaction) =
+        unsafe { ((*index).rd_locator.relNumber, pg_sys::GetCurrentSubTransactionId()) };
     PENDING.with_borrow_mut(|all| {
-        let known = all.iter().position(|pending| pending.index == oid);
+        let known = place(all, index);
         if known.is_none() && all.len() >= INDEXES {
             write_all(all);
         }
         let at = known.unwrap_or_else(|| {
-            all.push(Pending { index: oid, file, subtransaction, tail: *tail, batch });
+            // SAFETY: as above.
+            let index = unsafe { (*index).rd_id };
+            all.push(Pending { index, file, subtransaction, tail: *tail, batch });
             all.len() - 1
         });
         let pending = &mut all[at];
@@ -101,10 +98,8 @@ pub fn insert(
 /// Writes what there is of `index`: a scan is about to begin.
 pub fn write(index: pg_sys::Relation) {
     PENDING.with_borrow_mut(|all| {
-        // SAFETY: `index` is an open relation.
-        let oid = unsafe { (*index).rd_id };
-        if let Some(pending) = all.iter_mut().find(|pending| pending.index == oid) {
-            pending.write(index);
+        if let Some(at) = place(all, index) {
+            all[at].write(index);
         }
     });
 }
@@ -112,13 +107,18 @@ pub fn write(index: pg_sys::Relation) {
 /// Writes the rows of `index`: a statement has inserted its last one.
 pub fn finish(index: pg_sys::Relation) {
     PENDING.with_borrow_mut(|all| {
-        // SAFETY: `index` is an open relation.
-        let oid = unsafe { (*index).rd_id };
-        if let Some(at) = all.iter().position(|pending| pending.index == oid) {
+        if let Some(at) = place(all, index) {
             all[at].write(index);
             all.swap_remove(at);
         }
     });
+}
+
+/// Where the rows of `index` are among `all`.
+fn place(all: &[Pending], index: pg_sys::Relation) -> Option<usize> {
+    // SAFETY: `index` is an open relation.
+    let oid = unsafe { (*index).rd_id };
+    all.iter().position(|pending| pending.index == oid)
 }
 
 impl Pending {
@@ -155,19 +155,15 @@ fn write_all(all: &mut Vec<Pending>) {
     }
 }
 
-/// Parallel workers may look for rows that a statement further out has inserted, and cannot ask this
-/// process for them.
-#[pg_guard]
-unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: i32) {
-    // SAFETY: PostgreSQL passes a valid query.
-    unsafe {
-        if (*(*query).plannedstmt).parallelModeNeeded {
-            PENDING.with_borrow_mut(write_all);
-        }
-        match PREVIOUS_START {
-            Some(previous) => previous(query, flags),
-            None => pg_sys::standard_ExecutorStart(query, flags),
-        }
+/// Before a query is started: its parallel workers may look for rows that a statement further out has
+/// inserted, and cannot ask this process for them.
+///
+/// # Safety
+/// `query` is a valid query.
+pub unsafe fn before(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: by the contract.
+    if unsafe { (*(*query).plannedstmt).parallelModeNeeded } {
+        PENDING.with_borrow_mut(write_all);
     }
 }
 

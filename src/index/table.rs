@@ -27,11 +27,11 @@ pub unsafe fn scan(
 ) -> f64 {
     // SAFETY: by the contract; a team's part of the scan ends before the team does.
     unsafe {
-        let workers = (*info).ii_ParallelWorkers;
-        if workers == 0 {
-            return scan_part(heap, index, info, null_mut(), parameters, sink);
-        }
-        let Some(mut team) = Team::call(heap, index, info, workers, parameters.dimensions) else {
+        let team = match (*info).ii_ParallelWorkers {
+            0 => None,
+            workers => Team::call(heap, index, info, workers, parameters.dimensions),
+        };
+        let Some(mut team) = team else {
             return scan_part(heap, index, info, null_mut(), parameters, sink);
         };
         let part = team.part(heap);

@@ -126,14 +126,15 @@ impl Team {
             pg_sys::table_parallelscan_initialize(heap, team.chunk(SCAN), snapshot);
             let text = query.to_bytes_with_nul();
             team.chunk::<u8>(QUERY).copy_from_nonoverlapping(text.as_ptr(), text.len());
+            let queues = team.chunk(QUEUES);
             for number in 0..many {
-                let queue = pg_sys::shm_mq_create(team.queue(number), QUEUE_BYTES);
+                let queue = pg_sys::shm_mq_create(queue(queues, number), QUEUE_BYTES);
                 pg_sys::shm_mq_set_receiver(queue, pg_sys::MyProc);
             }
             pg_sys::LaunchParallelWorkers(context);
             for number in 0..(*context).nworkers_launched as usize {
                 let worker = (*(*context).worker.add(number)).bgwhandle;
-                let queue = team.queue(number).cast();
+                let queue = queue(queues, number).cast();
                 team.queues.push(pg_sys::shm_mq_attach(queue, (*context).seg, worker));
             }
             Some(team)
@@ -223,15 +224,23 @@ impl Team {
 
     /// Where a chunk of the shared memory is.
     fn chunk<T>(&self, key: u64) -> *mut T {
-        // SAFETY: every key has been inserted.
-        unsafe { pg_sys::shm_toc_lookup((*self.context).toc, key, false).cast() }
+        // SAFETY: `call` has inserted every key.
+        unsafe { chunk((*self.context).toc, key) }
     }
+}
 
-    /// Where a worker's queue is.
-    fn queue(&self, number: usize) -> *mut c_void {
-        // SAFETY: there is one for every worker asked for.
-        unsafe { self.chunk::<u8>(QUEUES).add(number * QUEUE_BYTES).cast() }
-    }
+/// Where a chunk of the shared memory is.
+///
+/// # Safety
+/// `contents` is a team's, and the key has been inserted.
+unsafe fn chunk<T>(contents: *mut pg_sys::shm_toc, key: u64) -> *mut T {
+    // SAFETY: by the contract.
+    unsafe { pg_sys::shm_toc_lookup(contents, key, false).cast() }
+}
+
+/// Where a worker's queue is, in the chunk of all of them.
+fn queue(queues: *mut u8, number: usize) -> *mut c_void {
+    queues.wrapping_add(number * QUEUE_BYTES).cast()
 }
 
 /// Entry point of a worker.
@@ -244,11 +253,10 @@ pub unsafe extern "C-unwind" fn s3vector_build_worker(
     // SAFETY: PostgreSQL passes what `Team::call` has laid out; locks are of the kind that the
     // builder holds, which this process shares as a member of its lock group.
     unsafe {
-        let chunk = |key| pg_sys::shm_toc_lookup(contents, key, false);
         let number = pg_sys::ParallelWorkerNumber as usize;
-        let shared = &*chunk(SHARED).cast::<Shared>();
+        let shared = &*chunk::<Shared>(contents, SHARED);
         // For the log and for views.
-        pg_sys::debug_query_string = chunk(QUERY).cast_const().cast();
+        pg_sys::debug_query_string = chunk(contents, QUERY);
         let running = pg_sys::BackendState::STATE_RUNNING;
         pg_sys::pgstat_report_activity(running, pg_sys::debug_query_string);
         pg_sys::pgstat_report_query_id(shared.query_id, false);
@@ -262,18 +270,17 @@ pub unsafe extern "C-unwind" fn s3vector_build_worker(
         (*info).ii_Concurrent = shared.concurrent;
         let parameters = options::parameters(index);
 
-        let queue: *mut pg_sys::shm_mq =
-            chunk(QUEUES).cast::<u8>().add(number * QUEUE_BYTES).cast();
+        let queue: *mut pg_sys::shm_mq = queue(chunk(contents, QUEUES), number).cast();
         pg_sys::shm_mq_set_sender(queue, pg_sys::MyProc);
         let queue = pg_sys::shm_mq_attach(queue, segment, null_mut());
         let mut outbox = Outbox::new(queue, parameters.dimensions);
 
         pg_sys::InstrStartParallelQuery();
-        let part = pg_sys::table_beginscan_parallel(heap, chunk(SCAN).cast());
+        let part = pg_sys::table_beginscan_parallel(heap, chunk(contents, SCAN));
         let mut send = |tid: u64, vector: &[f32]| outbox.push(tid, vector);
         let tuples = table::scan_part(heap, index, info, part, &parameters, &mut send);
         outbox.flush();
-        let usage = chunk(USAGE).cast::<Usage>().add(number);
+        let usage = chunk::<Usage>(contents, USAGE).add(number);
         pg_sys::InstrEndParallelQuery(&raw mut (*usage).buffers, &raw mut (*usage).wal);
 
         shared.heap_tuples.fetch_add(tuples as u64, Ordering::AcqRel);

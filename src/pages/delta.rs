@@ -100,24 +100,13 @@ pub fn append(
         return None;
     }
     let pages = if batch.bytes.len() <= batch.page_bytes() {
-        append_page(index, &buffer, &batch.bytes)
+        append_page(index, &buffer, tail, &batch.bytes)
     } else {
         drop(buffer);
         append_pages(index, tail, batch)
     };
     batch.bytes.clear();
     Some(pages)
-}
-
-/// Appends a row that takes more than a page, as [`append`] does.
-pub fn append_large(
-    index: pg_sys::Relation,
-    tail: &mut pg_sys::BlockNumber,
-    tid: u64,
-    vector: &[f32],
-) -> u32 {
-    let buffer = lock_tail(index, tail);
-    append_spanning(index, &buffer, tid, vector)
 }
 
 /// Locks the page that the next row goes to. That it is the tail is checked under its lock: it
@@ -134,14 +123,17 @@ fn lock_tail(index: pg_sys::Relation, tail: &mut pg_sys::BlockNumber) -> Locked 
 }
 
 /// Appends rows that open a new page: new page, link and meta page change together.
-fn append_page(index: pg_sys::Relation, tail: &Locked, rows: &[u8]) -> u32 {
+fn append_page(
+    index: pg_sys::Relation,
+    old: &Locked,
+    tail: &mut pg_sys::BlockNumber,
+    rows: &[u8],
+) -> u32 {
     let new = allocate(index);
-    let meta = Locked::exclusive(index, MAIN, META_BLOCK);
     let mut change = Change::start(index);
     change.create(&new, Kind::Delta).grow(rows.len()).copy_from_slice(rows);
-    let pages = link(&mut change, tail, &meta, new.block(), new.block(), 1);
-    change.finish();
-    pages
+    *tail = new.block();
+    link(index, change, old, Chain { first: *tail, last: *tail }, 1)
 }
 
 /// Appends rows that take several pages. These are written while nobody is kept from anything, and
@@ -164,18 +156,20 @@ fn append_pages(index: pg_sys::Relation, tail: &mut pg_sys::BlockNumber, batch: 
     drop(pages);
     fault_point("insert.pages_written");
 
-    let (first, last) = (blocks[0], blocks[blocks.len() - 1]);
+    let new = Chain { first: blocks[0], last: blocks[blocks.len() - 1] };
     let old = lock_tail(index, tail);
-    let meta = Locked::exclusive(index, MAIN, META_BLOCK);
-    let mut change = Change::start(index);
-    let pages = link(&mut change, &old, &meta, first, last, blocks.len() as u32);
-    change.finish();
-    *tail = last;
-    pages
+    *tail = new.last;
+    link(index, Change::start(index), &old, new, blocks.len() as u32)
 }
 
-/// Appends a row that takes several pages of its own.
-fn append_spanning(index: pg_sys::Relation, tail: &Locked, tid: u64, vector: &[f32]) -> u32 {
+/// Appends a row that takes more than a page, as [`append`] does.
+pub fn append_spanning(
+    index: pg_sys::Relation,
+    tail: &mut pg_sys::BlockNumber,
+    tid: u64,
+    vector: &[f32],
+) -> u32 {
+    let old = lock_tail(index, tail);
     let bytes = as_bytes(vector);
     let (first, rest) = bytes.split_at(BODY - HEAD);
     let mut next = INVALID_BLOCK;
@@ -201,29 +195,23 @@ fn append_spanning(index: pg_sys::Relation, tail: &Locked, tid: u64, vector: &[f
     change.finish();
     fault_point("insert.spanning_written");
 
-    let meta = Locked::exclusive(index, MAIN, META_BLOCK);
-    let mut change = Change::start(index);
-    let pages = link(&mut change, tail, &meta, head.block(), last.unwrap_or(head.block()), added);
-    change.finish();
-    pages
+    let new = Chain { first: head.block(), last: last.unwrap_or(head.block()) };
+    *tail = new.last;
+    link(index, Change::start(index), &old, new, added)
 }
 
-/// Makes `first` follow the old tail and `last` the new tail; returns the pages of the delta.
-fn link(
-    change: &mut Change,
-    tail: &Locked,
-    meta: &Locked,
-    first: pg_sys::BlockNumber,
-    last: pg_sys::BlockNumber,
-    added: u32,
-) -> u32 {
-    change.edit(tail).set_next(first);
+/// Makes `new`, which are `added` pages, follow the old tail, as the last part of `change`; returns the
+/// pages of the delta.
+fn link(index: pg_sys::Relation, mut change: Change, old: &Locked, new: Chain, added: u32) -> u32 {
+    let meta = Locked::exclusive(index, MAIN, META_BLOCK);
+    change.edit(old).set_next(new.first);
     let mut pages = 0;
-    Meta::edit(change, meta, |meta| {
-        meta.delta_tail = last;
+    Meta::edit(&mut change, &meta, |meta| {
+        meta.delta_tail = new.last;
         meta.delta_pages += added;
         pages = meta.delta_pages;
     });
+    change.finish();
     pages
 }
 
@@ -256,16 +244,11 @@ pub fn freeze(index: pg_sys::Relation) -> Option<Frozen> {
         return None;
     }
     let new = allocate(index);
-    let meta = Locked::exclusive(index, MAIN, META_BLOCK);
     let mut change = Change::start(index);
     change.create(&new, Kind::Delta);
-    let pages = link(&mut change, &tail, &meta, new.block(), new.block(), 1);
-    change.finish();
-    Some(Frozen {
-        chain: Chain { first: before.delta_head, last: block },
-        pages: pages - 1,
-        end: new.block(),
-    })
+    let end = new.block();
+    let pages = link(index, change, &tail, Chain { first: end, last: end }, 1);
+    Some(Frozen { chain: Chain { first: before.delta_head, last: block }, pages: pages - 1, end })
 }
 
 /// Calls `visit` with the tid and the vector's bytes (float32) of every live row.

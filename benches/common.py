@@ -1,5 +1,6 @@
 """What the benchmarks share: vectors as text and as COPY's binary form, exact answers, spreads, progress."""
 
+import itertools
 import statistics
 import time
 
@@ -46,17 +47,21 @@ def lines(vectors, first):
     return "".join(f"{number}\t{text(vector)}\n" for number, vector in enumerate(vectors, first)).encode()
 
 
+def copy_blocks(connection, table, blocks, binary=False):
+    """Seconds that COPY takes over blocks of whole or cut rows."""
+    begin = time.perf_counter()
+    if binary:
+        blocks = itertools.chain([COPY_SIGNATURE], blocks, [COPY_END])
+    with connection.cursor().copy(f"COPY {table} FROM STDIN (FORMAT {'binary' if binary else 'text'})") as copy:
+        for block in blocks:
+            copy.write(block)
+    return time.perf_counter() - begin
+
+
 def copy_lines(connection, table, data, binary=False):
     """Seconds that COPY takes over rows made beforehand: the client must not be what is measured."""
-    begin = time.perf_counter()
-    with connection.cursor().copy(f"COPY {table} FROM STDIN" + (" (FORMAT binary)" if binary else "")) as copy:
-        if binary:
-            copy.write(COPY_SIGNATURE)
-        for at in range(0, len(data), BLOCK_BYTES):
-            copy.write(data[at : at + BLOCK_BYTES])
-        if binary:
-            copy.write(COPY_END)
-    return time.perf_counter() - begin
+    blocks = (data[at : at + BLOCK_BYTES] for at in range(0, len(data), BLOCK_BYTES))
+    return copy_blocks(connection, table, blocks, binary)
 
 
 def binary_rows(vectors, first):
@@ -75,11 +80,9 @@ def create_table(connection, table, vectors):
     """A table (id, v) that holds these vectors, numbered from 0, settled so that nothing is left to do for it."""
     connection.execute(f"DROP TABLE IF EXISTS {table}")
     connection.execute(f"CREATE TABLE {table} (id int PRIMARY KEY, v vector({vectors.shape[1]}))")
-    with connection.cursor().copy(f"COPY {table} FROM STDIN (FORMAT binary)") as copy:
-        copy.write(COPY_SIGNATURE)
-        for first in range(0, len(vectors), BLOCK_ROWS // 10):
-            copy.write(binary_rows(vectors[first : first + BLOCK_ROWS // 10], first))
-        copy.write(COPY_END)
+    step = BLOCK_ROWS // 10
+    blocks = (binary_rows(vectors[first : first + step], first) for first in range(0, len(vectors), step))
+    copy_blocks(connection, table, blocks, binary=True)
     connection.execute(f"VACUUM (ANALYZE, FREEZE) {table}")
 
 

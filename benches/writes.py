@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures writing: COPY into an indexed table beside the same table without an index, for one and for
-several writers, as text or (--binary) in COPY's binary form; what rows that wait to be flushed cost a query; how an index grows by flushes and
-merges. One cluster, one run; the ratios are what to quote.
+several writers, as text or (--binary) in COPY's binary form; what rows that wait to be flushed cost a
+query; how an index grows by flushes and merges. One cluster, one run; the ratios are what to quote.
 
 Needs a running cluster with both extensions installed, psycopg and numpy.
 

@@ -6,6 +6,14 @@ use postgres::{Client, Row};
 
 use crate::wait::{wait_for, wait_until};
 
+/// How many indexes named `items_index` there are, valid or not.
+pub fn indexes(client: &mut Client) -> i64 {
+    client
+        .query_one("SELECT count(*) FROM pg_class WHERE relname = 'items_index'", &[])
+        .expect("a count")
+        .get(0)
+}
+
 /// What `s3vector_flush` did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flushed {

@@ -5,19 +5,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::items::Source;
+use harness::upkeep::indexes;
 use harness::wait::wait_for;
 use harness::{Cluster, Items, Metric, answers};
 use postgres::{Client, NoTls};
 
 /// Longest time a cancelled build may go on.
 const PROMPTLY: Duration = Duration::from_secs(1);
-
-fn indexes(client: &mut Client) -> i64 {
-    client
-        .query_one("SELECT count(*) FROM pg_class WHERE relname = 'items_index'", &[])
-        .expect("a count")
-        .get(0)
-}
 
 /// The phase of the build under way, when there is one.
 fn phase(client: &mut Client) -> Option<String> {

@@ -22,8 +22,8 @@ fn empty(client: &mut Client) -> (Items, Source) {
     (items, Source::new(81, DIMENSIONS))
 }
 
-/// An INSERT of `vectors` as a query whose execution can be left unfinished.
-fn inserting(items: &mut Items, vectors: Vec<Vec<f32>>) -> String {
+/// The next rows of `items`, as VALUES lists them.
+fn values(items: &mut Items, vectors: Vec<Vec<f32>>) -> String {
     let rows: Vec<String> = vectors
         .into_iter()
         .map(|vector| {
@@ -32,10 +32,13 @@ fn inserting(items: &mut Items, vectors: Vec<Vec<f32>>) -> String {
             row
         })
         .collect();
-    format!(
-        "WITH new AS (INSERT INTO items VALUES {} RETURNING id) SELECT id FROM new",
-        rows.join(", ")
-    )
+    rows.join(", ")
+}
+
+/// An INSERT of `vectors` as a query whose execution can be left unfinished.
+fn inserting(items: &mut Items, vectors: Vec<Vec<f32>>) -> String {
+    let rows = values(items, vectors);
+    format!("WITH new AS (INSERT INTO items VALUES {rows} RETURNING id) SELECT id FROM new")
 }
 
 /// A cluster in which nothing flushes by itself.
@@ -224,17 +227,10 @@ fn places_of_conflicting_rows() {
     // The youngest index: a row reaches it last, when it has an entry in all others.
     client.batch_execute("ALTER TABLE items ADD UNIQUE (id)").expect("a constraint");
     items.copy(&mut client, source.vectors(490));
-    let vectors = source.vectors(20);
-    let rows: Vec<String> = vectors
-        .iter()
-        .enumerate()
-        .map(|(number, vector)| format!("({}, {}::vector)", 490 + number, literal(vector)))
-        .collect();
     let statement = format!(
         "INSERT INTO items SELECT * FROM (VALUES {}) AS new ON CONFLICT (id) DO NOTHING",
-        rows.join(", ")
+        values(&mut items, source.vectors(20))
     );
-    items.rows.extend(vectors.into_iter().map(Some));
 
     let (mut conflict, mut end) = (Barrier::raise(&cluster, 500), Barrier::raise(&cluster, 501));
     thread::scope(|scope| {

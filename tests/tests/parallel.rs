@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use harness::answers::{assert_all_found, assert_recall};
 use harness::errors::failure;
 use harness::items::Source;
-use harness::upkeep::info;
-use harness::wait::wait_for;
+use harness::upkeep::{indexes, info};
+use harness::wait::wait_until;
 use harness::{Cluster, Items, Metric};
 use postgres::{Client, NoTls};
 
@@ -54,14 +54,7 @@ fn workers(client: &mut Client) -> i64 {
 
 /// Waits until two workers are there.
 fn wait_for_workers(client: &mut Client) {
-    wait_for("two workers", || (workers(client) == 2).then_some(()));
-}
-
-fn indexes(client: &mut Client) -> i64 {
-    client
-        .query_one("SELECT count(*) FROM pg_class WHERE relname = 'items_index'", &[])
-        .expect("a count")
-        .get(0)
+    wait_until("two workers", || workers(client) == 2);
 }
 
 #[test]

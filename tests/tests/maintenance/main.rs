@@ -20,6 +20,14 @@ fn busy() -> Cluster {
     Cluster::builder().set("s3vector.flush_size", "64kB").start()
 }
 
+/// A session in a new database that has the extension.
+fn database(cluster: &Cluster, name: &str) -> Client {
+    cluster.client().batch_execute(&format!("CREATE DATABASE {name}")).expect("a database");
+    let mut client = cluster.client_of(name);
+    client.batch_execute("CREATE EXTENSION s3vector CASCADE").expect("the extension");
+    client
+}
+
 /// An empty table with an index: all rows are in the delta until a flush.
 fn empty(client: &mut Client, name: &str) -> (Items, Source) {
     client
@@ -113,9 +121,7 @@ fn the_worker_keeps_up_with_inserts() {
 fn every_database_has_a_worker_of_its_own() {
     let cluster = busy();
     let mut client = cluster.client();
-    client.batch_execute("CREATE DATABASE other").expect("a database");
-    let mut other = cluster.client_of("other");
-    other.batch_execute("CREATE EXTENSION s3vector CASCADE").expect("the extension");
+    let mut other = database(&cluster, "other");
     let (mut here, mut source) = empty(&mut client, "items");
     let (mut there, _) = empty(&mut other, "items");
     here.copy(&mut client, source.vectors(1500));

@@ -6,7 +6,7 @@ use harness::upkeep::{backlog, info, maintenance, wait_for_rest, wait_for_work};
 use harness::wait::{wait_for, wait_until};
 use harness::{Cluster, Items};
 
-use super::{busy, empty};
+use super::{busy, database, empty};
 
 /// Runs `statement` while the worker is at work on the index: it must not wait for its end.
 fn not_held_up(statement: &str) -> (Cluster, Items, Source) {
@@ -105,9 +105,7 @@ fn a_worker_that_is_terminated_before_it_is_there_comes_back() {
         .set("s3vector.sweep_interval", 0)
         .start();
     let mut client = cluster.client();
-    client.batch_execute("CREATE DATABASE other").expect("a database");
-    let mut other = cluster.client_of("other");
-    other.batch_execute("CREATE EXTENSION s3vector CASCADE").expect("the extension");
+    let mut other = database(&cluster, "other");
     let (mut items, mut source) = empty(&mut other, "items");
     items.copy(&mut other, source.vectors(1500));
     drop(other);
@@ -149,9 +147,7 @@ fn copying_and_dropping_a_database_is_not_held_up_by_its_worker() {
         .start();
     let mut client = cluster.client();
     for round in 0..3 {
-        client.batch_execute("CREATE DATABASE original").expect("a database");
-        let mut original = cluster.client_of("original");
-        original.batch_execute("CREATE EXTENSION s3vector CASCADE").expect("the extension");
+        let mut original = database(&cluster, "original");
         let (mut items, mut source) = empty(&mut original, "items");
         items.copy(&mut original, source.vectors(6000));
         drop(original);

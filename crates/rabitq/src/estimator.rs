@@ -117,11 +117,15 @@ impl Estimator {
     ) {
         let shift = i32::from(bits.largest()) * self.sum;
         let mut dots = [0; BATCH];
+        let (mut firsts, mut seconds) = ([0.0; BATCH], [0.0; BATCH]);
         for (rows, out) in rows.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
-            let dots = &mut dots[..rows.len()];
-            kernel.dots(&self.blocks, codes, rows, dots);
-            for ((row, dot), out) in rows.iter().zip(dots).zip(out) {
-                let [first, second, _] = *codes.factors(*row);
+            // On their way while the inner products are computed.
+            for ((row, first), second) in rows.iter().zip(&mut firsts).zip(&mut seconds) {
+                [*first, *second, _] = *codes.factors(*row);
+            }
+            kernel.dots(&self.blocks, codes, rows, &mut dots[..rows.len()]);
+            let factors = firsts.iter().zip(&seconds);
+            for ((dot, (first, second)), out) in dots.iter().zip(factors).zip(out) {
                 let y = (2 * *dot - shift) as f32;
                 *out = self.base + self.weight * first + self.scale * y * second;
             }

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use distance::{ExactQuery, Metric, l2_squared};
+use distance::{Aligned, ExactQuery, Metric, l2_squared};
 use hnsw::{
     BuildDistances, BuildParams, Control, Graph, NONE, NodeScorer, Scorer, Searcher, build,
     validate,
@@ -78,8 +78,8 @@ impl BuildDistances for Exact<'_> {
 /// Rows as RaBitQ codes.
 pub struct Codes {
     pub quantizer: Quantizer,
-    pub codes: Vec<u8>,
-    pub factors: Vec<f32>,
+    pub codes: Aligned<u8>,
+    pub factors: Aligned<f32>,
 }
 
 impl Codes {
@@ -98,7 +98,7 @@ impl Codes {
         let quantizer = Quantizer::new(dimensions, bits, metric, 3, centroid);
         let bytes = quantizer.code_bytes();
         let (mut codes, mut factors) =
-            (vec![0; rows.len() * bytes], vec![0.0; rows.len() * FACTORS]);
+            (Aligned::filled(0, rows.len() * bytes), Aligned::filled(0.0, rows.len() * FACTORS));
         let mut scratch = Scratch::default();
         for (i, row) in rows.iter().enumerate() {
             let code = &mut codes[i * bytes..][..bytes];

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{AHEAD, QueryBlock};
+use super::QueryBlock;
 use crate::{Bits, Codes};
 
 /// The 64 numbers of a block, in order.
@@ -55,6 +55,44 @@ fn fold(sum: __m512i) -> __m256i {
     _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum))
 }
 
+/// Adds to `sums` what pairs of blocks of four bits come to; returns how many blocks these were.
+///
+/// Of two blocks side by side the low halves of all bytes are half of each block, the high halves the
+/// other. Those need no shift: sixteen times too large as they are, their sums are divided at the end.
+///
+/// # Safety
+/// At each of `starts` there must be as many blocks of four bits as `query` has.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn pairs(
+    query: &[QueryBlock],
+    starts: [*const u8; ABREAST],
+    sums: &mut [__m512i; ABREAST],
+) -> usize {
+    let mut high_sums = [_mm512_setzero_si512(); ABREAST];
+    let (pairs, _) = query.as_chunks::<2>();
+    for (i, pair) in pairs.iter().enumerate() {
+        let [first, second] = pair.each_ref().map(|block| {
+            // SAFETY: a query block is 64 bytes, aligned.
+            unsafe { _mm512_load_si512(block.0.as_ptr().cast()) }
+        });
+        let low = _mm512_shuffle_i64x2::<0b01_00_01_00>(first, second);
+        let high = _mm512_shuffle_i64x2::<0b11_10_11_10>(first, second);
+        for row in 0..ABREAST {
+            // SAFETY: two blocks of four bits are 64 bytes, and the caller vouches for all of them.
+            let bytes = unsafe { _mm512_loadu_si512(starts[row].add(i * 64).cast()) };
+            let lows = _mm512_and_si512(bytes, _mm512_set1_epi8(0x0F));
+            let highs = _mm512_and_si512(bytes, _mm512_set1_epi8(0xF0_u8 as i8));
+            sums[row] = _mm512_dpbusd_epi32(sums[row], lows, low);
+            high_sums[row] = _mm512_dpbusd_epi32(high_sums[row], highs, high);
+        }
+    }
+    for (sum, high) in sums.iter_mut().zip(high_sums) {
+        *sum = _mm512_add_epi32(*sum, _mm512_srai_epi32::<4>(high));
+    }
+    2 * pairs.len()
+}
+
 /// See [`super::Dots`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn dots<const BITS: u8>(
@@ -66,24 +104,23 @@ pub(super) fn dots<const BITS: u8>(
     let Some(bits) = Bits::from_u8(BITS) else { return };
     let width = query.len() * bits.block_bytes();
     for (at, out) in (0..rows.len()).step_by(ABREAST).zip(out.chunks_mut(ABREAST)) {
-        for later in rows.iter().skip(at + AHEAD).take(ABREAST) {
-            codes.prefetch(*later);
-        }
         // A group that is not full repeats its last row.
         let row = |i: usize| rows[(at + i).min(rows.len() - 1)];
-        let (a, b) = (codes.start(row(0), width), codes.start(row(1), width));
-        let (c, d) = (codes.start(row(2), width), codes.start(row(3), width));
+        let starts = [0, 1, 2, 3].map(|i| codes.start(row(i), width));
         let mut sums = [_mm512_setzero_si512(); ABREAST];
-        for (i, block) in query.iter().enumerate() {
-            // SAFETY: a query block is 64 bytes, aligned; `start` vouches for as many blocks of code as
-            // the query has.
-            unsafe {
-                let block = _mm512_load_si512(block.0.as_ptr().cast());
-                let at = i * bits.block_bytes();
-                sums[0] = _mm512_dpbusd_epi32(sums[0], levels::<BITS>(a.add(at)), block);
-                sums[1] = _mm512_dpbusd_epi32(sums[1], levels::<BITS>(b.add(at)), block);
-                sums[2] = _mm512_dpbusd_epi32(sums[2], levels::<BITS>(c.add(at)), block);
-                sums[3] = _mm512_dpbusd_epi32(sums[3], levels::<BITS>(d.add(at)), block);
+        let paired = match bits {
+            // SAFETY: `start` vouches for as many blocks of code as the query has.
+            Bits::Four => unsafe { pairs(query, starts, &mut sums) },
+            _ => 0,
+        };
+        for (i, block) in query.iter().enumerate().skip(paired) {
+            for (sum, start) in sums.iter_mut().zip(starts) {
+                // SAFETY: a query block is 64 bytes, aligned; `start` as above.
+                unsafe {
+                    let block = _mm512_load_si512(block.0.as_ptr().cast());
+                    let levels = levels::<BITS>(start.add(i * bits.block_bytes()));
+                    *sum = _mm512_dpbusd_epi32(*sum, levels, block);
+                }
             }
         }
         let sums = reduce(sums);

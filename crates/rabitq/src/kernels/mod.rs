@@ -17,10 +17,6 @@ mod plain;
 #[repr(align(64))]
 pub(crate) struct QueryBlock(pub(crate) [i8; BLOCK]);
 
-/// Rows ahead of the current one whose codes are asked for. The caller may have done so long ago, but what
-/// is more than a processor keeps in flight is passed over.
-const AHEAD: usize = 4;
-
 /// `(query, codes, rows, out)`: writes to `out[i]` the sum over dimensions of query element times
 /// code level of row `rows[i]`.
 ///
@@ -89,8 +85,7 @@ impl Kernel {
     }
 }
 
-/// Runs `dot` over the code of each row, in whole blocks as many as `query` has, and asks for later
-/// rows meanwhile.
+/// Runs `dot` over the code of each row, in whole blocks as many as `query` has.
 #[inline(always)]
 fn for_each_row(
     query: &[QueryBlock],
@@ -100,10 +95,7 @@ fn for_each_row(
     out: &mut [i32],
     dot: impl Fn(&[u8]) -> i32,
 ) {
-    for (at, (row, out)) in rows.iter().zip(out).enumerate() {
-        if let Some(later) = rows.get(at + AHEAD) {
-            codes.prefetch(*later);
-        }
+    for (row, out) in rows.iter().zip(out) {
         *out = dot(&codes.code(*row)[..query.len() * bits.block_bytes()]);
     }
 }

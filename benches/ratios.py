@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# The recalls that rates are compared at.
+RECALLS = (0.95, 0.98)
+
 
 def rising(points):
     """The points whose recall is above that of all before them, from fast to exact."""
@@ -36,6 +39,11 @@ def around(points, wanted):
 
 def nearest(points, wanted):
     return min(points, key=lambda point: abs(point["recall"] - wanted))
+
+
+def pinned(points):
+    """The points that were measured on one processor, with those rates."""
+    return [{**point, "rates": point["pinned"]} for point in points if "pinned" in point]
 
 
 def compared(ours, theirs, wanted):

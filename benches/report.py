@@ -42,11 +42,14 @@ def lines(results):
 def search_lines(measured):
     systems, title = measured["systems"], measured["title"]
     ours = systems["s3vector"]["points"]
-    for wanted in (0.95, 0.98):
+    for wanted in ratios.RECALLS:
         what = f"queries/s at recall {wanted}, {title}"
         for peer, name in TITLES.items():
             if peer in systems:
-                yield what, name, searched(ours, systems[peer]["points"], wanted)
+                theirs = systems[peer]["points"]
+                yield what, name, searched(ours, theirs, wanted)
+                yield (f"{what}, on one processor", name,
+                       searched(ratios.pinned(ours), ratios.pinned(theirs), wanted))
             elif peer == "vchordrq":
                 yield what, name, "not installed"
     rates = [ratios.at_recall(ours, 0.95, repeat) for repeat in range(len(measured["floor"]))]

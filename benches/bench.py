@@ -148,8 +148,11 @@ class Bench:
         for each in competitors:
             measured[each.name]["points"] = points = self.recalls(each)
             say(f"recall of {each.name}: {points[0]['recall']:.3f} to {points[-1]['recall']:.3f}")
-        self.rates(competitors, measured)
-        pinned_floor = self.pinned(competitors, measured)
+        columns = [measured[each.name]["points"] for each in competitors]
+        self.rates(competitors, columns)
+        with self.postgres.one_processor():
+            self.rates(competitors, [ratios.around(points, *ratios.RECALLS) for points in columns], "pinned")
+            pinned_floor = [indexed[0].floor(self.plan.seconds) for _ in range(self.plan.repeats)]
         floor = self.clients(indexed, measured)
         result = {"title": dataset.title, "rows": len(dataset.base), "dimensions": dataset.dimensions,
                   "queries": len(dataset.queries), "systems": measured, "floor": floor, "pinned_floor": pinned_floor}
@@ -168,37 +171,17 @@ class Bench:
         return [{"setting": setting, "recall": each.recall(setting), "rates": []}
                 for setting in each.settings[:: self.plan.every]]
 
-    def rates(self, competitors, measured):
-        """Settings of the systems in turn, so that what is compared lies close together in time."""
+    def rates(self, competitors, columns, key="rates"):
+        """Settings of the systems, a column of points each, in turn, so that what is compared lies close together in
+        time. A point keeps its rates under `key`."""
         for repeat in range(self.plan.repeats):
-            columns = [measured[each.name]["points"] for each in competitors]
             for row in itertools.zip_longest(*columns):
                 told = {}
                 for each, point in zip(competitors, row):
                     if point:
-                        point["rates"].append(each.rate(point["setting"], self.plan.seconds))
-                        told[f"{each.name} {point['setting']}"] = point["rates"][-1]
-                self.tell("queries/s", repeat, told)
-
-    def pinned(self, competitors, measured):
-        """Rates around the recalls that are compared, with client and server on one processor; and those of queries
-        by primary key, which are returned."""
-        floor = []
-        for repeat in range(self.plan.repeats):
-            for wanted in ratios.RECALLS:
-                told = {}
-                for each in competitors:
-                    for point in ratios.around(measured[each.name]["points"], wanted):
-                        rates = point.setdefault("pinned", [])
-                        # Both recalls may need the same point.
-                        if len(rates) == repeat:
-                            with self.postgres.one_processor():
-                                rates.append(each.rate(point["setting"], self.plan.seconds))
-                            told[f"{each.name} {point['setting']}"] = rates[-1]
-                self.tell("queries/s on one processor", repeat, told)
-            with self.postgres.one_processor():
-                floor.append(competitors[0].floor(self.plan.seconds))
-        return floor
+                        point.setdefault(key, []).append(each.rate(point["setting"], self.plan.seconds))
+                        told[f"{each.name} {point['setting']}"] = point[key][-1]
+                self.tell("queries/s" if key == "rates" else f"queries/s, {key}", repeat, told)
 
     def clients(self, indexed, measured):
         """One client beside two, where recall is nearest 0.95; and queries by primary key, which are returned."""

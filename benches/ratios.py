@@ -30,11 +30,13 @@ def too_good(points, wanted):
     return points[0]["recall"] > wanted
 
 
-def around(points, wanted):
-    """The points that `at_recall` needs."""
+def around(points, *recalls):
+    """The points that `at_recall` needs for these recalls, and what lies between."""
     points = rising(points)
-    above = next((number for number, point in enumerate(points) if point["recall"] >= wanted), len(points) - 1)
-    return points[max(0, above - 1) : above + 1]
+    last = len(points) - 1
+    above = [next((number for number, point in enumerate(points) if point["recall"] >= wanted), last)
+             for wanted in recalls]
+    return points[max(0, min(above) - 1) : max(above) + 1]
 
 
 def nearest(points, wanted):
@@ -42,7 +44,7 @@ def nearest(points, wanted):
 
 
 def pinned(points):
-    """The points that were measured on one processor, with those rates."""
+    """The points that were measured with client and server on one processor, with those rates."""
     return [{**point, "rates": point["pinned"]} for point in points if "pinned" in point]
 
 

@@ -42,18 +42,18 @@ def lines(results):
 def search_lines(measured):
     systems, title = measured["systems"], measured["title"]
     ours = systems["s3vector"]["points"]
+    pinned = ratios.pinned(ours)
     for wanted in ratios.RECALLS:
         what = f"queries/s at recall {wanted}, {title}"
         for peer, name in TITLES.items():
             if peer in systems:
                 theirs = systems[peer]["points"]
                 yield what, name, searched(ours, theirs, wanted)
-                yield (f"{what}, on one processor", name,
-                       searched(ratios.pinned(ours), ratios.pinned(theirs), wanted))
+                yield f"{what}, on one processor", name, searched(pinned, ratios.pinned(theirs), wanted)
             elif peer == "vchordrq":
                 yield what, name, "not installed"
     wanted = ratios.RECALLS[0]
-    for where, points, floor in (("", ours, "floor"), (", on one processor", ratios.pinned(ours), "pinned_floor")):
+    for where, points, floor in (("", ours, "floor"), (", on one processor", pinned, "pinned_floor")):
         rates = [ratios.at_recall(points, wanted, repeat) for repeat in range(len(measured[floor]))]
         if None not in rates:
             yield (f"queries/s at recall {wanted}, {title}{where}", "a row by primary key",

@@ -140,6 +140,9 @@ fn nearest(expected: &Expected, returned: &[&Answer], possible: &[&Answer]) -> (
     let end = (expected.skip + take).min(keys.len());
     let exact = &keys[expected.skip.min(end)..end];
     let (Some(first), Some(last)) = (exact.first(), exact.last()) else { return (0, 0) };
+    if !last.is_finite() {
+        return (0, 0);
+    }
     let rounding = ROUNDING * last.abs().max(1.0);
     let within = |row: &&&Answer| {
         let key = row.key();

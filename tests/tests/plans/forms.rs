@@ -50,12 +50,16 @@ pub enum Form {
     SkipLocked,
     /// The nearest rows are deleted.
     Delete,
+    /// In no order: no index can help.
+    Unordered,
+    /// A number of rows: no index can help.
+    Count,
 }
 
 use Form::*;
 
 /// Forms that any query can have; what is most common comes more often.
-const ANY: [Form; 20] = [
+const ANY: [Form; 22] = [
     Plain,
     Plain,
     Plain,
@@ -76,6 +80,8 @@ const ANY: [Form; 20] = [
     Ctid,
     ForUpdate,
     SkipLocked,
+    Unordered,
+    Count,
 ];
 
 /// Forms that need a limit.
@@ -233,6 +239,17 @@ pub fn build(
         }
         ForUpdate => itself(format!("{base} FOR UPDATE OF t")),
         SkipLocked => itself(format!("{base} FOR UPDATE OF t SKIP LOCKED")),
+        Unordered => {
+            *expected = Expected::default();
+            let condition = format!("{filter} AND {{seen}}");
+            itself(format!("SELECT 0 AS g, t.id, {distance} AS d FROM {table} t WHERE {condition}"))
+        }
+        Count => {
+            *expected = Expected::default();
+            itself(format!(
+                "SELECT 0 AS g, 0 AS id, count(*)::float8 AS d FROM {table} t WHERE {filter} AND {{seen}}"
+            ))
+        }
         Delete => {
             expected.ordered = false;
             around(format!(

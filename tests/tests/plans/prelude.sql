@@ -24,3 +24,6 @@ CREATE FUNCTION fuzz_row(shape text, dimensions int, copies int, seed bigint, id
         WHEN fuzz_unit(seed + 2, id) < 1 / 40.0 THEN array_fill(0, ARRAY[dimensions])::vector
         ELSE fuzz_vector(shape, dimensions, abs(hashint8extended(id / copies, seed) % 1000000007)) END
 $$;
+
+-- No vector, which the planner does not know.
+CREATE FUNCTION fuzz_nothing() RETURNS vector LANGUAGE plpgsql STABLE PARALLEL SAFE AS 'BEGIN RETURN NULL; END';

@@ -44,6 +44,8 @@ pub struct Query {
     pub form: Form,
     /// The vector.
     pub vector: String,
+    /// Another one.
+    pub another: String,
     /// The condition under which a row is in the index.
     pub indexed: String,
     /// What must come.
@@ -92,6 +94,7 @@ impl Query {
             texts,
             form,
             vector: column.query(rng),
+            another: column.query(rng),
             indexed: column.indexed(),
             expected,
             way,
@@ -102,7 +105,9 @@ impl Query {
             own_changes: Vec::new(),
         };
         query.draw_settings(rng, aim);
-        if free && rng.u32(..6) == 0 && !query.way.outlives_transaction() {
+        // Others' locks would be in the way of changes, and a commit would keep them.
+        let possible = !form.skips_locked() && !query.way.outlives_transaction();
+        if free && possible && rng.u32(..6) == 0 {
             query.own_changes = own_changes(rng, world);
         }
         query

@@ -140,7 +140,8 @@ impl Session {
 fn failure(error: &postgres::Error, sql: &str) -> Fault {
     match error.as_db_error() {
         Some(report) => {
-            let numberless = report.message().replace(|c: char| c.is_ascii_digit(), "");
+            let message = report.message().lines().next().unwrap_or_default();
+            let numberless = message.replace(|c: char| c.is_ascii_digit(), "");
             let what = format!("error {} {numberless}", report.code().code());
             let detail = report.detail().unwrap_or_default();
             Fault::new(what, format!("{} {detail}\n  {sql}", report.message()))

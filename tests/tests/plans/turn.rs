@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use crate::beside::Shared;
 use crate::compare::{self, Figures};
 use crate::coverage::Beside;
+use crate::forms::Form;
 use crate::plan::Scan;
 use crate::queries::{Aim, Query};
 use crate::session::{Fault, Row, Session};
@@ -50,14 +51,14 @@ impl Stage<'_> {
         self.reader.scans();
         let before = self.ready_graphs()?;
         let asked = self.ask(query);
-        for session in [&mut self.reader, &mut self.other] {
-            let ended = session.ask("ROLLBACK; DEALLOCATE ALL; CLOSE ALL");
-            if asked.is_ok() {
-                ended?;
-            }
+        let over = asked.is_ok() && query.way.outlives_transaction();
+        let ended = self.reader.ask(if over { "CLOSE ALL" } else { "ROLLBACK" });
+        if query.form.skips_locked() {
+            self.other.ask("ROLLBACK")?;
         }
         drop(quiet);
         let (rows, all, scans, merged) = asked?;
+        ended?;
         let evicted = self.has_lost(&before)?;
         let figures = compare::compare(query, &rows, &all, &scans)?;
         Ok(Outcome { scans, beside: Beside { merged, evicted }, figures })
@@ -73,6 +74,7 @@ impl Stage<'_> {
             let table = &shared.world.table;
             other.ask(&format!("SELECT FROM {table} WHERE id % 5 = 2 FOR UPDATE"))?;
         }
+        reader.ask("DEALLOCATE ALL")?;
         reader.ask("BEGIN ISOLATION LEVEL REPEATABLE READ")?;
         for sql in &query.own_changes {
             reader.ask(sql)?;
@@ -84,16 +86,22 @@ impl Stage<'_> {
         // With a cursor that outlives the snapshot, the table is read while that is there.
         let held = query.way.outlives_transaction();
         let seen = if query.forced && !held { "true" } else { &query.indexed };
+        if query.form == Form::Delete {
+            reader.ask("SAVEPOINT undeleted")?;
+        }
         let mut merged = false;
         let mut all = None;
         let rows = ways::ask(reader, query, seen, |reader| {
-            merged = meanwhile(shared, other, query)?;
+            merged = meanwhile(shared, reader, other, query)?;
             if held {
                 all = Some(read_table(reader, query, &query.indexed)?);
             }
             Ok(())
         })?;
         let scans = reader.scans();
+        if query.form == Form::Delete {
+            reader.ask("ROLLBACK TO undeleted")?;
+        }
         let all = match all {
             Some(all) => all,
             None => {
@@ -143,27 +151,37 @@ fn read_table(reader: &mut Session, query: &Query, seen: &str) -> Result<Vec<Row
 }
 
 /// What happens while a cursor is half read; returns whether segments were merged.
-fn meanwhile(shared: &Shared, other: &mut Session, query: &Query) -> Result<bool, Fault> {
-    let what = query.meanwhile();
-    if what == Meanwhile::Nothing {
-        return Ok(false);
-    }
+fn meanwhile(
+    shared: &Shared,
+    reader: &mut Session,
+    other: &mut Session,
+    query: &Query,
+) -> Result<bool, Fault> {
     let _quiet = (!query.needs_quiet()).then(|| shared.quiet.lock());
-    if what == Meanwhile::Vacuum {
-        other.change(&shared.world.delete(&format!("fine = {}", shared.world.rows % 100)))?;
-        other.change(&shared.world.vacuum())?;
-        shared.insert(other, 20)?;
-        return Ok(false);
-    }
-    shared.insert(other, 20)?;
-    let merged = shared.flush(other)?;
-    if what == Meanwhile::MergeAndSweep {
-        // The first marks what nobody names, the second removes it.
-        for _ in 0..2 {
-            other.change("SELECT prefix, deleted FROM s3vector_sweep()")?;
+    let mut merged = false;
+    match query.meanwhile() {
+        Meanwhile::Nothing => {}
+        Meanwhile::Another => {
+            let text = query.texts.all.replace("{seen}", &query.indexed).replace("{limit}", " LIMIT 7");
+            reader.ask(&text.replace("{q}", &query.another))?;
+        }
+        Meanwhile::Vacuum => {
+            other.change(&shared.world.delete(&format!("fine = {}", shared.world.rows % 100)))?;
+            other.change(&shared.world.vacuum())?;
+            shared.insert(other, 20)?;
+        }
+        what @ (Meanwhile::Merge | Meanwhile::MergeAndSweep) => {
+            shared.insert(other, 20)?;
+            merged = shared.flush(other)?;
+            if what == Meanwhile::MergeAndSweep {
+                // The first marks what nobody names, the second removes it.
+                for _ in 0..2 {
+                    other.change("SELECT prefix, deleted FROM s3vector_sweep()")?;
+                }
+            }
+            // So that the table has rows that no segment has.
+            shared.insert(other, 20)?;
         }
     }
-    // So that the table has rows that no segment has.
-    shared.insert(other, 20)?;
     Ok(merged)
 }

@@ -44,6 +44,8 @@ pub enum Meanwhile {
     /// Nothing.
     #[default]
     Nothing,
+    /// The same session asks the same of another vector.
+    Another,
     /// Rows come and are flushed, segments are merged.
     Merge,
     /// The same, and the objects of the old segments go.
@@ -59,15 +61,16 @@ impl Way {
             0..3 => Self::Generic,
             3 => Self::Custom,
             4..9 if form != Form::Delete => {
-                use Meanwhile::{Merge, Nothing, Vacuum};
+                use Meanwhile::{Another, Merge, Nothing, Vacuum};
                 let mut cursor = Cursor {
                     fetch: [1, 7, 60, 300][rng.usize(..4)],
                     open_end: limited && form.is_one_select() && rng.bool(),
-                    meanwhile: [Nothing, Nothing, Merge, Vacuum][rng.usize(..4)],
+                    meanwhile: [Nothing, Another, Merge, Vacuum][rng.usize(..4)],
                     ..Cursor::default()
                 };
                 if !form.locks() {
-                    cursor.scroll = rng.u32(..4) == 0;
+                    // Read backward, scalar subqueries are searched anew.
+                    cursor.scroll = form != Form::Scalar && rng.u32(..4) == 0;
                     cursor.hold = rng.u32(..4) == 0;
                 }
                 Self::Cursor(cursor)
@@ -175,7 +178,7 @@ fn fetch(
     for piece in 0.. {
         let wanted = match piece {
             0 | 1 => cursor.fetch,
-            _ => cursor.fetch.max(200),
+            _ => cursor.fetch.max(500),
         };
         let wanted = wanted.min(most - rows.len());
         let some = session.ask(&format!("FETCH {wanted} FROM asked"))?;
@@ -195,7 +198,15 @@ fn fetch(
         let mut again = session.ask("FETCH BACKWARD ALL FROM asked")?;
         again.reverse();
         if again != rows {
-            let detail = format!("{} rows forward, {} backward", rows.len(), again.len());
+            let differs = again.iter().zip(&rows).position(|(a, b)| a != b);
+            let at = differs.unwrap_or(rows.len().min(again.len()));
+            let detail = format!(
+                "{} rows forward, {} backward; row {at} is {:?} forward, {:?} backward",
+                rows.len(),
+                again.len(),
+                rows.get(at),
+                again.get(at)
+            );
             return Err(Fault::new("a cursor read backward brings something else", detail));
         }
     }

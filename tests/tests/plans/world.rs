@@ -96,6 +96,7 @@ impl Column {
         let Self { shape, dimensions, copies, seed, .. } = self;
         let number = rng.u64(1..1_000_000);
         match rng.u32(..20) {
+            0 if rng.bool() => "fuzz_nothing()".to_owned(),
             0 => format!("array_fill(0, ARRAY[{dimensions}])::vector"),
             // A row's own vector.
             1..5 => format!("fuzz_row('{shape}', {dimensions}, {copies}, {seed}, {})", number % 400),

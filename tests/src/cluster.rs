@@ -187,10 +187,7 @@ impl Cluster {
     }
 
     /// A new connection as superuser whose notices and warnings are handed to `hear`.
-    pub fn client_with_notices(
-        &self,
-        hear: impl Fn(DbError) + Send + Sync + 'static,
-    ) -> Client {
+    pub fn client_with_notices(&self, hear: impl Fn(DbError) + Send + Sync + 'static) -> Client {
         self.address("postgres", "postgres")
             .notice_callback(hear)
             .connect(NoTls)

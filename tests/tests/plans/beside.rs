@@ -62,12 +62,16 @@ pub fn write(mut session: Session, shared: &Shared, mut rng: Rng) -> Result<(), 
     while shared.goes_on() {
         let fine = rng.u32(..100);
         let quiet = shared.quiet.lock();
-        match rng.u32(..10) {
+        match rng.u32(..11) {
             0..3 => shared.insert(&mut session, rng.usize(1..40))?,
             3..5 => drop(session.change(&world.delete(&format!("fine = {fine} AND id % 2 = 0")))?),
             5..7 => {
                 let version = rng.usize(1..1000);
                 session.change(&world.update(version, &format!("fine = {fine}")))?;
+            }
+            7 if rng.bool() => {
+                let next = shared.next_id.fetch_add(5, Ordering::Relaxed);
+                session.change(&world.upsert(next.saturating_sub(5), next + 4))?;
             }
             7 => {
                 // Makes no index entry where the page has room.

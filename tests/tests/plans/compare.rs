@@ -44,12 +44,7 @@ pub struct Figures {
 }
 
 /// Compares the `rows` of a query with `all` that it would return without limits.
-pub fn compare(
-    query: &Query,
-    rows: &[Row],
-    all: &[Row],
-    scans: &[Scan],
-) -> Result<Figures, Fault> {
+pub fn compare(query: &Query, rows: &[Row], all: &[Row], scans: &[Scan]) -> Result<Figures, Fault> {
     let rows: Vec<Answer> = rows.iter().map(Answer::read).collect();
     let all: Vec<Answer> = all.iter().map(Answer::read).collect();
     let expected = &query.expected;
@@ -170,7 +165,9 @@ fn in_order_of_id(rows: &[Answer]) -> Result<(), Fault> {
         same && id(&pair[0]) > id(&pair[1])
     });
     match wrong {
-        Some(pair) => Err(Fault::new("rows of one distance not in order of id", format!("{pair:?}"))),
+        Some(pair) => {
+            Err(Fault::new("rows of one distance not in order of id", format!("{pair:?}")))
+        }
         None => Ok(()),
     }
 }

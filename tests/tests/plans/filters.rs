@@ -2,11 +2,12 @@
 
 use fastrand::Rng;
 
+use crate::column::Column;
 use crate::world::{SIDE_ROWS, World};
 
-/// A condition, `true` for none. `distance` is what the query is ordered by.
-pub fn draw(rng: &mut Rng, world: &World, distance: &str) -> String {
-    let mut atom = || self::atom(rng, world, distance);
+/// A condition, `true` for none, of a query ordered by the distance of a column from `{q}`.
+pub fn draw(rng: &mut Rng, world: &World, column: &Column) -> String {
+    let mut atom = || self::atom(rng, world, column);
     let (a, b) = (atom(), atom());
     match rng.u32(..10) {
         0..3 => "true".to_owned(),
@@ -17,8 +18,9 @@ pub fn draw(rng: &mut Rng, world: &World, distance: &str) -> String {
     }
 }
 
-fn atom(rng: &mut Rng, world: &World, distance: &str) -> String {
+fn atom(rng: &mut Rng, world: &World, column: &Column) -> String {
     let table = &world.table;
+    let distance = &column.distance("{q}");
     let share = [0.02, 0.1, 0.5][rng.usize(..3)];
     // A part of the table as `near` or `distance` orders it: near or far from the query.
     let quantile = |share: f64, of: &str| {
@@ -26,7 +28,7 @@ fn atom(rng: &mut Rng, world: &World, distance: &str) -> String {
     };
     let digit = rng.u32(..10);
     let row = rng.usize(1..=world.rows);
-    match rng.u32(..20) {
+    match rng.u32(..22) {
         0 | 1 => format!("t.grp = {digit}"),
         2 => format!("t.fine = {}", rng.u32(..100)),
         3 => format!("t.grp IN ({digit}, {})", rng.u32(..10)),
@@ -48,6 +50,12 @@ fn atom(rng: &mut Rng, world: &World, distance: &str) -> String {
         16 => format!("(SELECT count(*) FROM {table}_side s WHERE s.grp = t.grp) > 1"),
         17 => format!("{distance} > {}", quantile(1.0 - share, distance)),
         18 => format!("{distance} <= {}", quantile(share, distance)),
+        19 => {
+            // Another scan of the index for each row of this one.
+            let name = column.name;
+            let near = format!("(SELECT count(*) FROM {table}_near_{name}(t.{name}, 3)) >= 0");
+            format!("(t.fine = {} AND {near})", rng.u32(..100))
+        }
         _ => format!("t.id = {}", if rng.bool() { row.to_string() } else { "-1".to_owned() }),
     }
 }

@@ -2,8 +2,9 @@
 
 use fastrand::Rng;
 
+use crate::column::Column;
 use crate::queries::Expected;
-use crate::world::{Column, SIDE_ROWS, World};
+use crate::world::{SIDE_ROWS, World};
 
 /// What a query looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,8 +49,12 @@ pub enum Form {
     ForUpdate,
     /// FOR UPDATE SKIP LOCKED.
     SkipLocked,
+    /// For each row of another table, by a function.
+    Called,
     /// The nearest rows are deleted.
     Delete,
+    /// The nearest rows are inserted once more.
+    InsertSelect,
     /// In no order: no index can help.
     Unordered,
     /// A number of rows: no index can help.
@@ -58,8 +63,11 @@ pub enum Form {
 
 use Form::*;
 
+/// More rows than there ever are: the largest LIMIT.
+pub const ALL: usize = i64::MAX as usize;
+
 /// Forms that any query can have; what is most common comes more often.
-const ANY: [Form; 22] = [
+const ANY: [Form; 23] = [
     Plain,
     Plain,
     Plain,
@@ -80,12 +88,14 @@ const ANY: [Form; 22] = [
     Ctid,
     ForUpdate,
     SkipLocked,
+    InsertSelect,
     Unordered,
     Count,
 ];
 
 /// Forms that need a limit.
-const LIMITED: [Form; 8] = [Plain, Join, Lateral, Lateral, Minimum, WithTies, Scalar, Delete];
+const LIMITED: [Form; 9] =
+    [Plain, Join, Lateral, Lateral, Minimum, WithTies, Scalar, Called, Delete];
 
 impl Form {
     /// Any form of a query with a limit, or without one.
@@ -94,9 +104,14 @@ impl Form {
         ANY.get(choice).copied().unwrap_or_else(|| LIMITED[choice - ANY.len()])
     }
 
+    /// Whether it changes rows.
+    pub fn changes(self) -> bool {
+        matches!(self, Delete | InsertSelect)
+    }
+
     /// Whether it locks or changes rows.
     pub fn locks(self) -> bool {
-        matches!(self, ForUpdate | SkipLocked | Delete)
+        matches!(self, ForUpdate | SkipLocked) || self.changes()
     }
 
     /// Whether it leaves alone what others have locked.
@@ -141,8 +156,10 @@ pub fn build(
     // Where the query is no more than the base with something around it.
     let around = |query: String| Texts { query, all: base.clone() };
     let itself = |query: String| Texts { all: query.clone(), query };
-    let partner =
-        format!("EXISTS (SELECT FROM {table}_side p WHERE p.grp = t.grp AND p.id < {})", rng.u32(2..9));
+    let partner = format!(
+        "EXISTS (SELECT FROM {table}_side p WHERE p.grp = t.grp AND p.id < {})",
+        rng.u32(2..9)
+    );
     let Expected { skip, take, .. } = *expected;
     match form {
         Plain => itself(base),
@@ -161,7 +178,8 @@ pub fn build(
             around(format!("SELECT DISTINCT s.g, s.id, s.d FROM ({base}) s"))
         }
         Window => {
-            let last = take.map(|take| format!(" AND s.n <= {}", skip + take)).unwrap_or_default();
+            let last = |take: usize| format!(" AND s.n <= {}", (skip + take).min(ALL));
+            let last = take.map(last).unwrap_or_default();
             around(format!(
                 "SELECT 0 AS g, s.id, s.d FROM (SELECT t.id, {distance} AS d, \
                  row_number() OVER (ORDER BY {distance}) AS n FROM {table} t \
@@ -248,6 +266,35 @@ pub fn build(
             *expected = Expected::default();
             itself(format!(
                 "SELECT 0 AS g, 0 AS id, count(*)::float8 AS d FROM {table} t WHERE {filter} AND {{seen}}"
+            ))
+        }
+        Called => {
+            expected.skip = 0;
+            let (name, take) = (column.name, take.unwrap_or(10));
+            let probes = rng.usize(1..=SIDE_ROWS / 2);
+            let from = |nearest: &str| {
+                format!(
+                    "SELECT p.id AS g, s.id, s.d FROM {table}_side p CROSS JOIN LATERAL {nearest} s \
+                     WHERE p.id <= {probes}"
+                )
+            };
+            let distance = column.distance(&format!("p.{name}"));
+            let all =
+                format!("(SELECT t.id, {distance} AS d FROM {table} t WHERE {})", column.indexed());
+            Texts {
+                query: from(&format!("{table}_near_{name}(p.{name}, {take})")),
+                all: from(&all),
+            }
+        }
+        InsertSelect => {
+            expected.ordered = false;
+            let names: Vec<String> =
+                world.columns.iter().map(|column| format!("t.{}", column.name)).collect();
+            around(format!(
+                "WITH s AS (INSERT INTO {table} AS t SELECT t.id + 20000000, t.grp, t.fine, t.near, t.note, {} \
+                 FROM {table} t WHERE {filter} AND {{seen}} ORDER BY {distance}{{limit}} \
+                 RETURNING 0 AS g, t.id - 20000000 AS id, {distance} AS d) SELECT * FROM s",
+                names.join(", ")
             ))
         }
         Delete => {

@@ -10,6 +10,7 @@
 //! `S3VECTOR_PLANS_TABLE` repeats one table of it.
 
 mod beside;
+mod column;
 mod compare;
 mod coverage;
 mod filters;
@@ -157,7 +158,7 @@ fn table(
         }
         for (turn, aim) in aims.into_iter().enumerate() {
             journal.turn();
-            let prepared = stage.prepare(turn, aim);
+            let prepared = stage.prepare(&mut rng, turn, aim);
             let query = Query::draw(&mut rng, world, turn, aim);
             match prepared.and_then(|()| stage.take(&query)) {
                 Ok(met) => coverage.count(&query, &met.scans, met.beside, met.figures),
@@ -176,13 +177,18 @@ fn table(
         note(&fault, TURNS);
     }
     let log = cluster.log();
-    for line in log[logged..].lines().filter(|line| CRASHES.iter().any(|text| line.contains(text))) {
+    for line in log[logged..].lines().filter(|line| CRASHES.iter().any(|text| line.contains(text)))
+    {
         note(&Fault::new("the server log", line), TURNS);
     }
 }
 
 /// Makes a table and its past; returns the names of its indexes.
-fn make(session: &mut Session, world: &World, coverage: &mut Coverage) -> Result<Vec<String>, Fault> {
+fn make(
+    session: &mut Session,
+    world: &World,
+    coverage: &mut Coverage,
+) -> Result<Vec<String>, Fault> {
     for sql in world.create() {
         session.change(&sql)?;
     }

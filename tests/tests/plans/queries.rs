@@ -60,6 +60,8 @@ pub struct Query {
     pub strict: bool,
     /// Whether the search is wide enough to find nearly all that it should.
     pub thorough: bool,
+    /// Its transaction's isolation level.
+    pub isolation: &'static str,
     /// What its transaction does before: rows that it alone sees.
     pub own_changes: Vec<String>,
 }
@@ -75,19 +77,23 @@ impl Query {
         let free = aim == Aim::Anything;
         let mut expected = Expected { ordered: true, ..Expected::default() };
         if free && rng.u32(..3) > 0 {
-            expected.take = Some([1, 5, 10, 10, 37, 100, 300, 1000][rng.usize(..8)]);
+            expected.take = Some(
+                [0, 1, 1, 5, 10, 10, 10, 37, 100, 100, 300, 1000, forms::ALL][rng.usize(..13)],
+            );
             expected.skip = [0, 0, 0, 0, 3, 50, 400][rng.usize(..7)];
         }
         let limited = expected.take.is_some();
         let form = if free { Form::draw(rng, limited) } else { Form::Plain };
         let filter = match aim {
-            Aim::Anything | Aim::Whole => filters::draw(rng, world, &column.distance("{q}")),
+            Aim::Anything | Aim::Whole => filters::draw(rng, world, column),
             Aim::WholeInLittleMemory | Aim::Merge => "true".to_owned(),
         };
         let filter = format!("{} AND {filter}", column.condition());
         let texts = forms::build(rng, world, column, form, &filter, &mut expected);
         let way = match aim {
             Aim::Merge => Way::merging(rng),
+            // FETCH 0 and a loop that ends before it begins are something else.
+            _ if expected.take == Some(0) => [Way::Direct, Way::Generic][rng.usize(..2)],
             _ => Way::draw(rng, form, limited),
         };
         let mut query = Self {
@@ -102,6 +108,7 @@ impl Query {
             forced: !free || rng.u32(..4) > 0,
             strict: true,
             thorough: true,
+            isolation: ["REPEATABLE READ", "SERIALIZABLE"][usize::from(rng.u32(..6) == 0)],
             own_changes: Vec::new(),
         };
         query.draw_settings(rng, aim);
@@ -122,9 +129,7 @@ impl Query {
     pub fn meanwhile(&self) -> Meanwhile {
         match self.way {
             // Others would wait for rows that this transaction has changed or locked.
-            Way::Cursor(cursor)
-                if cursor.meanwhile == Meanwhile::Vacuum && self.needs_quiet() =>
-            {
+            Way::Cursor(cursor) if cursor.meanwhile == Meanwhile::Vacuum && self.needs_quiet() => {
                 Meanwhile::Nothing
             }
             Way::Cursor(cursor) => cursor.meanwhile,
@@ -168,7 +173,9 @@ impl Query {
             }
         }
         if rng.u32(..8) == 0 {
-            for name in ["parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"] {
+            for name in
+                ["parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"]
+            {
                 set(name, "0");
             }
         }
@@ -186,6 +193,9 @@ fn own_changes(rng: &mut Rng, world: &World) -> Vec<String> {
     let first = 10_000_000;
     let fine = rng.u32(..70);
     let mut changes = vec![world.insert(first, first + 30)];
+    if rng.bool() {
+        changes.push(world.upsert(first + 20, first + 40));
+    }
     if rng.bool() {
         changes.push(world.delete(&format!("fine = {fine}")));
     }

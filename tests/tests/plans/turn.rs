@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use fastrand::Rng;
+
 use crate::beside::Shared;
 use crate::compare::{self, Figures};
 use crate::coverage::Beside;
-use crate::forms::Form;
 use crate::plan::Scan;
 use crate::queries::{Aim, Query};
 use crate::session::{Fault, Row, Session};
@@ -33,13 +34,17 @@ pub struct Outcome {
 
 impl Stage<'_> {
     /// Does what has to be done before a query with this aim.
-    pub fn prepare(&mut self, turn: usize, aim: Aim) -> Result<(), Fault> {
+    pub fn prepare(&mut self, rng: &mut Rng, turn: usize, aim: Aim) -> Result<(), Fault> {
+        let Self { shared, other, .. } = self;
+        let _quiet = shared.quiet.lock();
         if aim != Aim::Merge {
+            // Where it is crowded, a graph that is made at once does not fit.
+            if !shared.world.crowded && rng.u32(..40) == 0 {
+                other.change(&shared.world.rebuild(rng))?;
+            }
             return Ok(());
         }
         // Removed rows, so that the next flush rewrites a segment, and rows for it to write.
-        let Self { shared, other, .. } = self;
-        let _quiet = shared.quiet.lock();
         other.change(&shared.world.delete(&format!("id % 12 = {}", turn % 12)))?;
         other.change(&shared.world.vacuum())?;
         shared.insert(other, shared.world.rows / 14)
@@ -75,7 +80,7 @@ impl Stage<'_> {
             other.ask(&format!("SELECT FROM {table} WHERE id % 5 = 2 FOR UPDATE"))?;
         }
         reader.ask("DEALLOCATE ALL")?;
-        reader.ask("BEGIN ISOLATION LEVEL REPEATABLE READ")?;
+        reader.ask(&format!("BEGIN ISOLATION LEVEL {}", query.isolation))?;
         for sql in &query.own_changes {
             reader.ask(sql)?;
         }
@@ -86,21 +91,21 @@ impl Stage<'_> {
         // With a cursor that outlives the snapshot, the table is read while that is there.
         let held = query.way.outlives_transaction();
         let seen = if query.forced && !held { "true" } else { &query.indexed };
-        if query.form == Form::Delete {
-            reader.ask("SAVEPOINT undeleted")?;
+        if query.form.changes() {
+            reader.ask("SAVEPOINT unchanged")?;
         }
         let mut merged = false;
         let mut all = None;
-        let rows = ways::ask(reader, query, seen, |reader| {
-            merged = meanwhile(shared, reader, other, query)?;
+        let rows = ways::ask(reader, query, seen, |reader, rows| {
+            merged = meanwhile(shared, reader, other, query, rows)?;
             if held {
                 all = Some(read_table(reader, query, &query.indexed)?);
             }
             Ok(())
         })?;
         let scans = reader.scans();
-        if query.form == Form::Delete {
-            reader.ask("ROLLBACK TO undeleted")?;
+        if query.form.changes() {
+            reader.ask("ROLLBACK TO unchanged")?;
         }
         let all = match all {
             Some(all) => all,
@@ -127,7 +132,8 @@ impl Stage<'_> {
         let now = self.ready_graphs()?;
         let mut lost = false;
         for index in &self.shared.indexes {
-            let sql = format!("SELECT split_part(prefix, '/', 2) FROM s3vector_segments('{index}')");
+            let sql =
+                format!("SELECT split_part(prefix, '/', 2) FROM s3vector_segments('{index}')");
             let named = self.other.look(&sql)?;
             let named = named.iter().filter_map(|row| row[0].as_ref());
             lost |= named.into_iter().any(|uuid| before.contains(uuid) && !now.contains(uuid));
@@ -156,14 +162,28 @@ fn meanwhile(
     reader: &mut Session,
     other: &mut Session,
     query: &Query,
+    rows: &[Row],
 ) -> Result<bool, Fault> {
     let _quiet = (!query.needs_quiet()).then(|| shared.quiet.lock());
     let mut merged = false;
     match query.meanwhile() {
         Meanwhile::Nothing => {}
         Meanwhile::Another => {
-            let text = query.texts.all.replace("{seen}", &query.indexed).replace("{limit}", " LIMIT 7");
+            let text =
+                query.texts.all.replace("{seen}", &query.indexed).replace("{limit}", " LIMIT 7");
             reader.ask(&text.replace("{q}", &query.another))?;
+        }
+        Meanwhile::CurrentOf => {
+            if let Some(last) = rows.last() {
+                let table = &shared.world.table;
+                let sql =
+                    format!("UPDATE {table} SET grp = grp WHERE CURRENT OF asked RETURNING id");
+                let updated = reader.ask(&sql)?;
+                if updated.len() != 1 || updated[0][0] != last[1] {
+                    let detail = format!("{last:?} was fetched, {updated:?} updated");
+                    return Err(Fault::new("another row is current", detail));
+                }
+            }
         }
         Meanwhile::Vacuum => {
             other.change(&shared.world.delete(&format!("fine = {}", shared.world.rows % 100)))?;

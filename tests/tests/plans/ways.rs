@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 
-use crate::forms::Form;
+use crate::forms::{ALL, Form};
 use crate::queries::{Expected, Query};
 use crate::session::{Fault, Row, Session};
 
@@ -46,6 +46,8 @@ pub enum Meanwhile {
     Nothing,
     /// The same session asks the same of another vector.
     Another,
+    /// The row that came last is updated by its place.
+    CurrentOf,
     /// Rows come and are flushed, segments are merged.
     Merge,
     /// The same, and the objects of the old segments go.
@@ -60,7 +62,7 @@ impl Way {
         match rng.u32(..16) {
             0..3 => Self::Generic,
             3 => Self::Custom,
-            4..9 if form != Form::Delete => {
+            4..9 if !form.changes() => {
                 use Meanwhile::{Another, Merge, Nothing, Vacuum};
                 let mut cursor = Cursor {
                     fetch: [1, 7, 60, 300][rng.usize(..4)],
@@ -68,7 +70,9 @@ impl Way {
                     meanwhile: [Nothing, Another, Merge, Vacuum][rng.usize(..4)],
                     ..Cursor::default()
                 };
-                if !form.locks() {
+                if form == Form::ForUpdate && rng.bool() {
+                    cursor.meanwhile = Meanwhile::CurrentOf;
+                } else if !form.locks() {
                     // Read backward, scalar subqueries are searched anew.
                     cursor.scroll = form != Form::Scalar && rng.u32(..4) == 0;
                     cursor.hold = rng.u32(..4) == 0;
@@ -102,7 +106,7 @@ pub fn ask(
     session: &mut Session,
     query: &Query,
     seen: &str,
-    mut between: impl FnMut(&mut Session) -> Result<(), Fault>,
+    mut between: impl FnMut(&mut Session, &[Row]) -> Result<(), Fault>,
 ) -> Result<Vec<Row>, Fault> {
     let text = query.texts.query.replace("{seen}", seen);
     let Expected { skip, take, .. } = query.expected;
@@ -120,6 +124,10 @@ pub fn ask(
             let text = text.replace("{q}", "$1").replace("{limit}", " LIMIT $2 OFFSET $3");
             session.ask(&format!("PREPARE asked (vector, bigint, bigint) AS {text}"))?;
             let execute = format!("EXECUTE asked ({}, {}, {skip})", query.vector, number(take));
+            if !query.form.changes() {
+                // The plan is used a second time, with another limit.
+                session.ask(&format!("EXECUTE asked ({}, 2, 0)", query.another))?;
+            }
             session.ask(&execute)
         }
         Way::Loop => {
@@ -127,7 +135,7 @@ pub fn ask(
             let body = format!(
                 "FOR r IN {text} LOOP n := n + 1; CONTINUE WHEN n <= {skip}; \
                  g := r.g; id := r.id; d := r.d; RETURN NEXT; EXIT WHEN n >= {}; END LOOP",
-                number(take.map(|take| skip + take))
+                number(take.map(|take| (skip + take).min(ALL)))
             );
             call(session, query, &body)
         }
@@ -164,7 +172,7 @@ fn fetch(
     cursor: Cursor,
     text: &str,
     expected: Expected,
-    between: &mut dyn FnMut(&mut Session) -> Result<(), Fault>,
+    between: &mut dyn FnMut(&mut Session, &[Row]) -> Result<(), Fault>,
 ) -> Result<Vec<Row>, Fault> {
     let scroll = if cursor.scroll { "SCROLL" } else { "NO SCROLL" };
     let hold = if cursor.hold { "WITH HOLD" } else { "" };
@@ -185,7 +193,8 @@ fn fetch(
         let ended = some.len() < wanted;
         rows.extend(some);
         if piece == 0 {
-            between(session)?;
+            // At its end a cursor is on no row.
+            between(session, if ended { &[] } else { &rows })?;
             if cursor.hold {
                 session.ask("COMMIT")?;
             }

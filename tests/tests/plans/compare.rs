@@ -86,6 +86,9 @@ fn every_row_exists(rows: &[Answer], all: &[Answer]) -> Result<(), Fault> {
     let count = all.len();
     for row in rows {
         match left.get_mut(row) {
+            None if row.id == "NULL" => {
+                return Err(Fault::new("a place that leads to no row", format!("{row:?}")));
+            }
             None => {
                 let same = all.iter().find(|other| other.id == row.id && other.group == row.group);
                 let detail = format!("{row:?} is none of {count}; by its id it is {same:?}");

@@ -20,7 +20,7 @@ const LARGEST: f32 = 127.0;
 #[derive(Clone, Debug)]
 pub struct Query {
     estimator: Estimator,
-    errors: Errors,
+    pub(crate) errors: Errors,
 }
 
 impl Quantizer {

@@ -27,6 +27,10 @@ const IDLE_SEARCHERS: usize = 16;
 /// back.
 const IDLE_CANDIDATES: usize = 1000;
 
+/// Standard deviations between an estimate and the lower bound of a walk's candidate where rows come
+/// in several waves: a row in a thousand is beyond, far fewer than a walk misses.
+const WAVES: f64 = 3.0;
+
 /// Segments whose tombstones this process keeps a copy of.
 const MAX_TOMBSTONES: usize = 1024;
 
@@ -86,8 +90,8 @@ impl Segment {
     }
 
     /// Walks over the graph for up to `ef` candidates; `number` is the segment's in the scan. Their
-    /// lower bounds are `sure` ones, or narrow ones that suffice where rows come in one wave.
-    pub fn walk(&mut self, number: u32, ef: usize, sure: bool) -> Vec<Candidate> {
+    /// lower bounds are wide ones, unless the rows come in `one_wave`.
+    pub fn walk(&mut self, number: u32, ef: usize, one_wave: bool) -> Vec<Candidate> {
         let Some(query) = &self.query else { return Vec::new() };
         let view = self.graph.view();
         let (graph, rows) = (view.graph(), view.codes());
@@ -103,11 +107,9 @@ impl Segment {
             for candidate in new.iter().filter(|candidate| self.is_live(candidate.row)) {
                 let (code, factors) = (rows.code(candidate.row), rows.factors(candidate.row));
                 let bounds = query.bounds_around(candidate.score, code, factors);
-                let lower = match sure {
-                    true => {
-                        query.distance_at(query.sure_lower_bound(candidate.score, code, factors))
-                    }
-                    false => bounds.lower,
+                let lower = match one_wave {
+                    false => query.bounds_within(WAVES, candidate.score, code, factors).lower,
+                    true => bounds.lower,
                 };
                 let id = RowId { segment: number, row: candidate.row };
                 let Bounds { estimate, upper, .. } = bounds;

@@ -25,6 +25,8 @@ pub struct Demand {
     pub rows: f64,
     /// Whether `rows` is a LIMIT that the scan's rows reach one for one: it will not read more.
     pub exact: bool,
+    /// Whether the first rows are read to be skipped: an OFFSET.
+    pub paging: bool,
     /// Whether a node above relies on the order of the rows: a sort of ties, or a merge with other
     /// scans.
     pub ordered: bool,
@@ -32,7 +34,7 @@ pub struct Demand {
 
 impl Default for Demand {
     fn default() -> Self {
-        Self { rows: f64::INFINITY, exact: false, ordered: false }
+        Self { rows: f64::INFINITY, exact: false, paging: false, ordered: false }
     }
 }
 
@@ -79,7 +81,12 @@ pub fn of(keys: usize) -> Demand {
         return unknown;
     }
     let counted = counted.saturating_add(above.ahead) as f64;
-    Demand { rows: counted * per_result, exact: above.direct, ordered: above.ordered }
+    Demand {
+        rows: counted * per_result,
+        exact: above.direct,
+        paging: limit.offset > 0,
+        ordered: above.ordered,
+    }
 }
 
 /// Notes what lies above each of our scans in a started plan.

@@ -282,7 +282,7 @@ impl Scan {
                 self.allowance = allowance;
                 let mut found = Vec::new();
                 for (number, segment) in self.segments.iter_mut().enumerate() {
-                    found.append(&mut segment.walk(number as u32, ef, !one_wave));
+                    found.append(&mut segment.walk(number as u32, ef, one_wave));
                 }
                 self.statistics.walks += self.segments.len() as u32;
                 self.statistics.candidates += found.len() as u32;

@@ -2,7 +2,7 @@
 //!
 //! A walk costs by the candidates it keeps and may miss a row; a sweep costs by the rows there are
 //! and misses none. A scan that reads past its walk goes on with a sweep, and what the walk had
-//! missed then comes late. So a walk is as wide as the plan is expected to read several times over,
+//! missed then comes late. So a walk is several times as wide as what the plan is expected to read,
 //! and where that is not much cheaper than a sweep, the sweep it is.
 
 use super::demand::Demand;
@@ -16,48 +16,67 @@ pub enum Start {
         ef: usize,
         /// Rows that may be handed out before the scan goes on with a sweep.
         allowance: usize,
-        /// Whether the rows come in one wave, which needs no bounds to be sure of.
+        /// Whether the rows come in one wave, for which narrow bounds suffice.
         one_wave: bool,
     },
     /// With a sweep.
     Sweep,
 }
 
-/// Candidates a walk keeps for each row that the plan is expected to read. Half of them may be
-/// handed out, so the plan may read twice as much as expected.
-const WIDTH: f64 = 4.0;
-/// Most candidates a walk keeps: beyond, keeping them in order costs more than a sweep.
-const MAX_EF: f64 = 4000.0;
+/// What a kind of demand asks of a walk.
+struct Width {
+    /// Candidates kept for each row that the plan is expected to read.
+    candidates: f64,
+    /// The sweep is preferred that takes up to as many times as long as the walk.
+    preference: f64,
+}
+
+impl Width {
+    fn of(demand: &Demand) -> Self {
+        let (candidates, preference) = match demand {
+            // Pages show the same rows as long as their walks miss the same: best none.
+            Demand { exact: true, paging: true, .. } => (8.0, 30.0),
+            Demand { exact: true, .. } => (4.0, 3.0),
+            // What is expected is an estimate: it may be nearly twice as much.
+            _ => (2.5, 3.0),
+        };
+        Self { candidates, preference }
+    }
+}
+
+/// The part of a walk's candidates that may be handed out where LIMIT does not say how many: in the
+/// rest a walk misses rows.
+const SHARE: f64 = 0.7;
 /// Rows that are swept in the time that a walk takes for a candidate.
 const ROWS_A_CANDIDATE: f64 = 11.0;
-/// How many times as long as the walk the sweep may take that is preferred to it.
-const PREFERENCE: f64 = 3.0;
+/// Candidates at which keeping them in order takes as long as finding them.
+const CROWD: f64 = 10_000.0;
 
 impl Start {
     /// How to begin a scan of `segments` segments with `rows` rows in all, of which the plan is
     /// expected to read `demand`. `ef_search` is the setting.
     pub fn choose(demand: Demand, ef_search: usize, segments: usize, rows: usize) -> Self {
-        // Half of the candidates are handed out: in the other half a walk misses rows.
-        let usual = ef_search / 2;
-        if demand.rows <= usual as f64 {
-            let allowance = if demand.exact { demand.rows as usize } else { usual };
-            return Self::Walk {
-                ef: ef_search,
-                allowance: allowance.max(usual),
-                one_wave: demand.exact,
-            };
+        let width = Width::of(&demand);
+        let usual = ef_search as f64;
+        let ef = (width.candidates * demand.rows).max(usual);
+        if demand.exact && !demand.paging && demand.rows <= usual / 2.0 {
+            return Self::walk(usual, &demand);
         }
-        // Where order matters above, no row may come late; one that reads no further has none.
-        if demand.ordered && !demand.exact {
+        // Where order matters above, no row may come late: none does that LIMIT ends before.
+        let may_pass = demand.ordered && !demand.exact && ef > usual;
+        let walk = ef * (1.0 + ef / CROWD) * ROWS_A_CANDIDATE * segments as f64;
+        let dear = ef > usual && rows as f64 <= walk * width.preference;
+        if demand.rows.is_infinite() || may_pass || dear {
             return Self::Sweep;
         }
-        let ef = (WIDTH * demand.rows).max(ef_search as f64);
-        let walk = ef * ROWS_A_CANDIDATE * segments as f64;
-        if ef > MAX_EF.max(ef_search as f64) || rows as f64 <= walk * PREFERENCE {
-            return Self::Sweep;
-        }
-        let allowance = if demand.exact { demand.rows } else { ef / 2.0 };
-        Self::Walk { ef: ef as usize, allowance: allowance as usize, one_wave: demand.exact }
+        Self::walk(ef, &demand)
+    }
+
+    fn walk(ef: f64, demand: &Demand) -> Self {
+        let part = if demand.exact { 0.5 } else { SHARE };
+        let least = if demand.exact { demand.rows } else { 0.0 };
+        let allowance = (ef * part).max(least) as usize;
+        Self::Walk { ef: ef as usize, allowance, one_wave: demand.exact }
     }
 }
 
@@ -65,14 +84,20 @@ impl Start {
 mod tests {
     use super::*;
 
-    fn demand(rows: f64, exact: bool) -> Demand {
-        Demand { rows, exact, ordered: false }
+    fn expected(rows: f64) -> Demand {
+        Demand { rows, ..Demand::default() }
+    }
+
+    fn limit(rows: f64) -> Demand {
+        Demand { exact: true, ..expected(rows) }
     }
 
     #[test]
     fn a_small_limit_begins_with_the_walk_that_is_set() {
-        let start = Start::choose(demand(10.0, true), 100, 1, 1_000_000);
-        assert_eq!(start, Start::Walk { ef: 100, allowance: 50, one_wave: true });
+        for rows in [1000, 1_000_000] {
+            let start = Start::choose(limit(10.0), 100, 1, rows);
+            assert_eq!(start, Start::Walk { ef: 100, allowance: 50, one_wave: true });
+        }
     }
 
     #[test]
@@ -84,16 +109,33 @@ mod tests {
 
     #[test]
     fn a_walk_is_preferred_where_it_is_much_cheaper() {
-        let start = |rows| Start::choose(demand(160.0, false), 100, 1, rows);
+        let start = |rows| Start::choose(expected(160.0), 100, 1, rows);
         assert_eq!(start(10_000), Start::Sweep);
-        assert_eq!(start(1_000_000), Start::Walk { ef: 640, allowance: 320, one_wave: false });
+        let walk = Start::Walk { ef: 400, allowance: 280, one_wave: false };
+        assert_eq!(start(1_000_000), walk);
+    }
+
+    #[test]
+    fn a_walk_for_a_large_limit_is_wider_than_what_is_set() {
+        let start = Start::choose(limit(100.0), 100, 1, 1_000_000);
+        assert_eq!(start, Start::Walk { ef: 400, allowance: 200, one_wave: true });
+        assert_eq!(Start::choose(limit(100.0), 100, 1, 10_000), Start::Sweep);
+    }
+
+    #[test]
+    fn pages_are_walked_widely_or_swept() {
+        let page = |rows| Demand { paging: true, ..limit(rows) };
+        let start = Start::choose(page(20.0), 100, 1, 200_000);
+        assert_eq!(start, Start::Walk { ef: 160, allowance: 80, one_wave: true });
+        assert_eq!(Start::choose(page(100.0), 100, 1, 200_000), Start::Sweep);
     }
 
     #[test]
     fn where_order_matters_only_a_limit_keeps_to_the_walk() {
-        let ordered = |exact| Demand { rows: 60.0, exact, ordered: true };
-        assert_eq!(Start::choose(ordered(false), 100, 1, 1_000_000), Start::Sweep);
-        let start = Start::choose(ordered(true), 100, 1, 1_000_000);
-        assert_eq!(start, Start::Walk { ef: 240, allowance: 60, one_wave: true });
+        let ordered = |demand| Demand { ordered: true, ..demand };
+        let start = |demand| Start::choose(ordered(demand), 100, 1, 1_000_000);
+        assert_eq!(start(expected(60.0)), Start::Sweep);
+        assert_eq!(start(limit(60.0)), Start::Walk { ef: 240, allowance: 120, one_wave: true });
+        assert_eq!(start(expected(20.0)), Start::Walk { ef: 100, allowance: 70, one_wave: false });
     }
 }

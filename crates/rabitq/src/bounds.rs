@@ -47,11 +47,17 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
-    /// Bounds around a ranking value.
-    pub(crate) fn bounds(&self, ranking: f32, code: &[u8], factors: &[f32]) -> Bounds {
+    /// Bounds around a ranking value, `epsilon` standard deviations away.
+    pub(crate) fn bounds(
+        &self,
+        ranking: f32,
+        code: &[u8],
+        factors: &[f32],
+        epsilon: f64,
+    ) -> Bounds {
         let factors: [f64; FACTORS] = std::array::from_fn(|i| f64::from(factors[i]));
         let ranking = f64::from(ranking);
-        let (error, magnitude) = self.error(EPSILON, code, factors);
+        let (error, magnitude) = self.error(epsilon, code, factors);
         let overflow = magnitude >= LARGEST || magnitude.is_nan();
         match self.metric {
             Metric::L2 if overflow => {

@@ -35,7 +35,7 @@ impl Width {
     fn of(demand: &Demand) -> Self {
         let (candidates, preference) = match demand {
             // Pages show the same rows as long as their walks miss the same: best none.
-            Demand { exact: true, paging: true, .. } => (8.0, 30.0),
+            Demand { exact: true, paging: true, .. } => (16.0, 30.0),
             Demand { exact: true, .. } => (4.0, 3.0),
             // What is expected is an estimate: it may be nearly twice as much.
             _ => (2.5, 3.0),
@@ -126,7 +126,7 @@ mod tests {
     fn pages_are_walked_widely_or_swept() {
         let page = |rows| Demand { paging: true, ..limit(rows) };
         let start = Start::choose(page(20.0), 100, 1, 200_000);
-        assert_eq!(start, Start::Walk { ef: 160, allowance: 80, one_wave: true });
+        assert_eq!(start, Start::Walk { ef: 320, allowance: 160, one_wave: true });
         assert_eq!(Start::choose(page(100.0), 100, 1, 200_000), Start::Sweep);
     }
 

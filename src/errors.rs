@@ -51,6 +51,8 @@ pub enum FailureKind {
     Value = 10,
     /// Written by a version this one does not know: `0A000 feature_not_supported`.
     Unsupported = 11,
+    /// Somebody else's: `55000 object_not_in_prerequisite_state`.
+    Foreign = 12,
 }
 
 impl FailureKind {
@@ -70,6 +72,7 @@ impl FailureKind {
             Cancelled,
             Value,
             Unsupported,
+            Foreign,
         ]
         .into_iter()
         .find(|kind| *kind as u32 == value)
@@ -89,6 +92,7 @@ impl FailureKind {
             Self::Cancelled => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
             Self::Value => PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             Self::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::Foreign => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         }
     }
 }

@@ -10,7 +10,8 @@ use super::opened::Opened;
 use crate::index::catalog;
 use crate::index::maintain::delta_bytes;
 use crate::pages::manifest::{self, SegmentEntry};
-use crate::pages::meta::{Meta, Owner};
+use crate::pages::meta::Meta;
+use crate::pages::owner::Owner;
 use crate::pages::page::INVALID_BLOCK;
 use crate::pages::tombstones::Bitmap;
 use crate::pages::{consistent, delta, tombstones};
@@ -77,7 +78,8 @@ fn s3vector_index_info(
     let p = meta.parameters;
     // SAFETY: reads the server's state.
     let recovering = unsafe { pg_sys::RecoveryInProgress() };
-    let owned = !recovering && meta.owner == Owner::here(opened.relation());
+    let is_here = |owner: &Owner| Owner::here(opened.relation()).is_ok_and(|here| owner.is(&here));
+    let owned = !recovering && (meta.owner.is_nobody() || is_here(&meta.owner));
     TableIterator::once((
         meta.index_uuid.to_string(),
         storage_url(),

@@ -18,11 +18,10 @@ use uuid::Uuid;
 
 use super::codes::{BUILD_BITS, CodeDistances};
 use super::collect::{Rows, unreadable};
-use super::control::{Control, Phase, cancelled, until_stopped};
+use super::control::{Control, Phase, cancelled};
 use super::equal::{self, Groups};
 use crate::errors::{Failure, FailureKind};
-use crate::objects::claims;
-use crate::pages::meta::{Owner, Parameters};
+use crate::pages::meta::Parameters;
 use crate::shared::storage_metrics;
 use crate::threads;
 
@@ -135,25 +134,6 @@ pub fn run(job: &Job<'_>, control: &Control) -> Result<Assembled, Failure> {
         storage_bytes: written.bytes,
         resident_bytes: Resident::size(&attributes) as u64,
     })
-}
-
-/// Says in the store whose the index's folder is. Comes first: whether the store can be used is
-/// better known before a long build than after it.
-///
-/// # Errors
-/// What storage says.
-pub fn claim(
-    storage: &StorageConfig,
-    index_uuid: Uuid,
-    owner: Owner,
-    control: &Control,
-) -> Result<(), Failure> {
-    let store = ::storage::open(storage, storage_metrics::get())?;
-    let runtime = threads::runtime("s3vector claim", 1)?;
-    let outcome =
-        runtime.block_on(until_stopped(control, claims::write(&*store, index_uuid, owner)));
-    runtime.shutdown_background();
-    outcome
 }
 
 /// Deletes segments nothing names, without insisting: what cannot be deleted quickly is left to

@@ -11,12 +11,13 @@ use pgrx::prelude::*;
 
 use super::collect::Collector;
 use super::control::{Control, Phase};
+use super::maintain::is_temporary;
 use super::options;
 use super::table;
 use super::writer::Writer;
 use crate::faults::fault_point;
 use crate::pages::manifest::{self, SegmentEntry};
-use crate::pages::meta::Meta;
+use crate::pages::meta::{Meta, Parameters};
 use crate::pages::tombstones::Bitmap;
 use crate::pages::wal::{Fork, Locked, MAIN};
 use crate::pages::{delta, tombstones};
@@ -33,11 +34,14 @@ pub unsafe extern "C-unwind" fn ambuild(
 ) -> *mut pg_sys::IndexBuildResult {
     shared::require();
     // SAFETY: PostgreSQL passes open relations, locked against other builds.
-    let meta = Meta::create(index, unsafe { options::parameters(index) });
+    let parameters = unsafe { options::parameters(index) };
     let mut watch = |control: &Control| report_progress(control);
-    let mut build = Build::start(index, meta, &mut watch);
+    let mut build = Build::start(index, parameters, &mut watch);
+    // SAFETY: as above.
+    if unsafe { claims_at_once(heap, index) } {
+        build.writer.claim();
+    }
     report_phase(Phase::Scanning);
-    let parameters = build.meta.parameters;
     let mut collect = |tid: u64, vector: &[f32]| build.collect(tid, vector);
     // SAFETY: as above.
     let heap_tuples = unsafe { table::scan(heap, index, index_info, &parameters, &mut collect) };
@@ -57,7 +61,7 @@ pub unsafe extern "C-unwind" fn ambuild(
 #[pg_guard]
 pub unsafe extern "C-unwind" fn ambuildempty(index: pg_sys::Relation) {
     // SAFETY: PostgreSQL passes an open relation.
-    let meta = Meta::create(index, unsafe { options::parameters(index) });
+    let meta = Meta::create(unsafe { options::parameters(index) });
     write_pages(index, INIT, meta, &[]);
     // SAFETY: as above. The init fork must be durable although the index itself is not logged.
     unsafe {
@@ -91,21 +95,44 @@ fn phase_text(phase: i64) -> Option<&'static CStr> {
     Some(name)
 }
 
+/// Whether a build begins with the claim of a folder, so that who creates an index learns at once
+/// whether there is a store for it. A table that is known to be empty is another matter where nobody has
+/// asked for an index: PostgreSQL builds it anew at TRUNCATE, and at every commit of a session for a
+/// temporary table that is emptied then. Those need no store.
+///
+/// # Safety
+/// What `ambuild` has been passed: open relations.
+unsafe fn claims_at_once(heap: pg_sys::Relation, index: pg_sys::Relation) -> bool {
+    // SAFETY: by the contract.
+    unsafe {
+        if pg_sys::RelationGetNumberOfBlocksInFork(heap, MAIN) > 0 {
+            return true;
+        }
+        // The subtransaction that did it, 0 for none.
+        let is_new = (*index).rd_createSubid != 0;
+        let emptied = (*heap).rd_newRelfilelocatorSubid != 0;
+        !is_temporary(index) && (is_new || !emptied)
+    }
+}
+
 /// A build under way.
 struct Build<'a> {
     index: pg_sys::Relation,
-    meta: Meta,
+    parameters: Parameters,
     collector: Collector,
     writer: Writer<'a>,
 }
 
 impl<'a> Build<'a> {
-    /// Raises an error now when the store cannot be written to.
-    fn start(index: pg_sys::Relation, meta: Meta, watch: &'a mut dyn FnMut(&Control)) -> Self {
+    fn start(
+        index: pg_sys::Relation,
+        parameters: Parameters,
+        watch: &'a mut dyn FnMut(&Control),
+    ) -> Self {
         // SAFETY: a plain variable of this process.
         let budget = unsafe { pg_sys::maintenance_work_mem } as usize * 1024;
-        let collector = Collector::new(&meta.parameters, budget);
-        Self { index, meta, collector, writer: Writer::claim(index, &meta, watch) }
+        let collector = Collector::new(&parameters, budget);
+        Self { index, parameters, collector, writer: Writer::new(index, parameters, watch) }
     }
 
     /// Takes a row of the table.
@@ -124,13 +151,16 @@ impl<'a> Build<'a> {
     }
 
     /// Writes the index's pages; returns the heap tuples it has.
-    fn publish(mut self) -> u64 {
-        let segments = self.writer.written().to_vec();
-        self.meta.segment_rows = segments.iter().map(|segment| segment.rows).sum();
-        self.meta.segment_entries = segments.iter().map(|segment| segment.entries).sum();
-        let entries = self.meta.segment_entries;
+    fn publish(self) -> u64 {
+        let segments = self.writer.written();
+        let mut meta = Meta::create(self.parameters);
+        meta.index_uuid = self.writer.index_uuid();
+        meta.owner = self.writer.owner();
+        meta.segment_rows = segments.iter().map(|segment| segment.rows).sum();
+        meta.segment_entries = segments.iter().map(|segment| segment.entries).sum();
+        let entries = meta.segment_entries;
         fault_point("build.before_publish");
-        write_pages(self.index, MAIN, self.meta, &segments);
+        write_pages(self.index, MAIN, meta, segments);
         fault_point("build.published");
         self.writer.finish();
         entries

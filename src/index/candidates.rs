@@ -8,7 +8,7 @@ use std::rc::Rc;
 use distance::prefetch;
 use hnsw::Searcher;
 use pgrx::pg_sys;
-use rabitq::Query;
+use rabitq::{Bounds, Query};
 use segment::ResidentView;
 use uuid::Uuid;
 
@@ -22,6 +22,14 @@ use crate::shared::graphs::Graph;
 
 /// Searchers kept for the next scan, with the memory they have allocated.
 const IDLE_SEARCHERS: usize = 16;
+
+/// Most candidates that a searcher kept for the next scan has found: a wider walk's memory is given
+/// back.
+const IDLE_CANDIDATES: usize = 1000;
+
+/// Standard deviations between an estimate and the lower bound of a walk's candidate where rows come
+/// in several waves: a row in a thousand is beyond, far fewer than a walk misses.
+const WAVES: f64 = 3.0;
 
 /// Segments whose tombstones this process keeps a copy of.
 const MAX_TOMBSTONES: usize = 1024;
@@ -45,9 +53,6 @@ pub struct Segment {
     dead: Option<Rc<Bitmap>>,
     query: Option<Query>,
     searcher: Searcher,
-    /// Candidates of the searcher that have been handed out.
-    taken: usize,
-    started: bool,
 }
 
 impl Segment {
@@ -61,16 +66,12 @@ impl Segment {
             dead,
             query: None,
             searcher: SEARCHERS.with_borrow_mut(Vec::pop).unwrap_or_default(),
-            taken: 0,
-            started: false,
         }
     }
 
     /// Prepares the search for a query.
     pub fn aim(&mut self, query: &[f32]) {
         self.query = Some(self.graph.quantizer().query(query));
-        self.started = false;
-        self.taken = 0;
     }
 
     /// The folder of the index and the segment.
@@ -83,40 +84,77 @@ impl Segment {
         self.graph.view()
     }
 
-    /// Searches for up to `more` candidates not returned before; `number` is the segment's in
-    /// the scan. None are left when the result is empty.
-    pub fn search(&mut self, number: u32, more: usize) -> Vec<Candidate> {
+    /// Rows of the segment, dead ones among them.
+    pub fn rows(&self) -> usize {
+        self.view().rows()
+    }
+
+    /// Walks over the graph for up to `ef` candidates; `number` is the segment's in the scan. Their
+    /// lower bounds are wide ones, unless the rows come in `one_wave`.
+    pub fn walk(&mut self, number: u32, ef: usize, one_wave: bool) -> Vec<Candidate> {
         let Some(query) = &self.query else { return Vec::new() };
         let view = self.graph.view();
         let (graph, rows) = (view.graph(), view.codes());
         let mut scorer = QueryScorer { query, rows };
-        let more = more.min(view.rows());
-        let mut found = Vec::new();
-        // Rows vacuum has emptied are no candidates: search on for as many live ones. A scan counts
-        // on all that are near being among them.
-        while found.len() < more && !(self.started && self.searcher.exhausted()) {
-            if self.started {
-                let missing = (more - found.len()).max(more / 4);
-                self.searcher.resume(&graph, &mut scorer, missing);
-            } else {
-                let mut way = SketchScorer { query, nodes: view.sketches() };
-                self.searcher.start_by(&graph, &mut way, &mut scorer, more);
-                self.started = true;
+        let ef = ef.min(view.rows());
+        let mut found: Vec<Candidate> = Vec::new();
+        let mut way = SketchScorer { query, nodes: view.sketches() };
+        self.searcher.start_by(&graph, &mut way, &mut scorer, ef);
+        let mut taken = 0;
+        loop {
+            let new = &self.searcher.candidates()[taken..];
+            taken += new.len();
+            for candidate in new.iter().filter(|candidate| self.is_live(candidate.row)) {
+                let (code, factors) = (rows.code(candidate.row), rows.factors(candidate.row));
+                let bounds = query.bounds_around(candidate.score, code, factors);
+                let lower = match one_wave {
+                    false => query.bounds_within(WAVES, candidate.score, code, factors).lower,
+                    true => bounds.lower,
+                };
+                let id = RowId { segment: number, row: candidate.row };
+                let Bounds { estimate, upper, .. } = bounds;
+                found.push(Candidate { id, estimate, lower, upper });
             }
-            let new = &self.searcher.candidates()[self.taken..];
-            self.taken += new.len();
-            found.extend(new.iter().filter(|found| self.is_live(found.row)).map(|found| {
-                let (code, factors) = (rows.code(found.row), rows.factors(found.row));
-                let bounds = query.bounds_around(found.score, code, factors);
-                Candidate {
-                    id: RowId { segment: number, row: found.row },
-                    estimate: bounds.estimate,
-                    lower: bounds.lower,
-                    upper: bounds.upper,
-                }
-            }));
+            // Rows vacuum has emptied are no candidates: walk on for as many live ones. A scan counts
+            // on all that are near being among them.
+            if found.len() >= ef || self.searcher.exhausted() {
+                return found;
+            }
+            let missing = (ef - found.len()).max(ef / 4);
+            self.searcher.resume(&graph, &mut scorer, missing);
         }
-        found
+    }
+
+    /// Writes lower bounds of the ranking values of the rows from `first` on; sure ones.
+    pub fn lower_bounds(&self, first: u32, out: &mut [f32]) {
+        match &self.query {
+            Some(query) => query.sure_lower_bounds(&self.view().codes(), first, out),
+            None => out.fill(f32::NEG_INFINITY),
+        }
+    }
+
+    /// The distance that a ranking value stands for.
+    pub fn distance_at(&self, ranking: f32) -> f64 {
+        self.query.as_ref().map_or(f64::NEG_INFINITY, |query| query.distance_at(ranking))
+    }
+
+    /// The row as a candidate whose ranking value is at least `bound`, estimated if `measure` says so;
+    /// none when vacuum has removed it.
+    pub fn candidate(&self, id: RowId, bound: f32, measure: bool) -> Option<Candidate> {
+        let query = self.query.as_ref().filter(|_| self.is_live(id.row))?;
+        let lower = query.distance_at(bound);
+        if !measure {
+            return Some(Candidate { id, estimate: lower, lower, upper: f64::INFINITY });
+        }
+        let codes = self.view().codes();
+        let Bounds { estimate, upper, .. } =
+            query.bounds(codes.code(id.row), codes.factors(id.row));
+        Some(Candidate { id, estimate, lower, upper })
+    }
+
+    /// Asks for the code of a row.
+    pub fn prefetch_code(&self, row: u32) {
+        self.view().codes().prefetch(row);
     }
 
     /// Asks for the memory that says where a row's tids are.
@@ -154,7 +192,7 @@ impl Drop for Segment {
     fn drop(&mut self) {
         let searcher = std::mem::take(&mut self.searcher);
         SEARCHERS.with_borrow_mut(|idle| {
-            if idle.len() < IDLE_SEARCHERS {
+            if idle.len() < IDLE_SEARCHERS && searcher.candidates().len() <= IDLE_CANDIDATES {
                 idle.push(searcher);
             }
         });

@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::{limit, pending};
+use super::{demand, pending};
 
 static mut PREVIOUS_START: pg_sys::ExecutorStart_hook_type = None;
 
@@ -25,6 +25,6 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
             Some(previous) => previous(query, flags),
             None => pg_sys::standard_ExecutorStart(query, flags),
         }
-        limit::visit((*query).planstate, std::ptr::null_mut());
+        demand::note(query);
     }
 }

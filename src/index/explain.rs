@@ -71,13 +71,19 @@ unsafe fn totals(node: *mut pg_sys::PlanState) -> Option<ScanStatistics> {
 /// Lines for people: what is zero is left out unless that tells something.
 fn write_text(output: &Output, scan: &ScanStatistics) {
     output.number(c"Segments Searched", scan.segments.into());
+    if scan.walks > 0 {
+        output.number(c"Graph Walks", scan.walks.into());
+    }
+    if scan.sweeps > 0 {
+        output.text(c"Code Sweeps", &sweeps(scan));
+    }
     output.number(c"Candidates", scan.candidates.into());
     if scan.delta_rows > 0 {
         output.number(c"Delta Rows", scan.delta_rows.into());
     }
     output.text(c"Rows Reranked", &reranked(scan));
-    if scan.dropped > 0 {
-        output.number(c"Rows Dropped", scan.dropped.into());
+    if scan.late > 0 {
+        output.number(c"Rows Late", scan.late.into());
     }
     if scan.chunks_fetched > 0 {
         output.text(c"Chunks Fetched", &chunks(scan));
@@ -90,12 +96,15 @@ fn write_text(output: &Output, scan: &ScanStatistics) {
 /// Properties for programs: all of them, always.
 fn write_properties(output: &Output, scan: &ScanStatistics) {
     output.number(c"Segments Searched", scan.segments.into());
+    output.number(c"Graph Walks", scan.walks.into());
+    output.number(c"Code Sweeps", scan.sweeps.into());
+    output.number(c"Rows Swept", scan.swept_rows);
     output.number(c"Candidates", scan.candidates.into());
     output.number(c"Delta Rows", scan.delta_rows.into());
     output.number(c"Rows Reranked", scan.reranked.into());
     output.number(c"Rows In Cache", scan.cache_hits.into());
     output.number(c"Rows From Table", scan.heap_rows.into());
-    output.number(c"Rows Dropped", scan.dropped.into());
+    output.number(c"Rows Late", scan.late.into());
     output.number(c"Chunks Fetched", scan.chunks_fetched.into());
     output.number(c"Chunks From Redis", scan.redis_chunks.into());
     output.number(c"Range Requests", scan.requests.into());
@@ -106,6 +115,11 @@ fn write_properties(output: &Output, scan: &ScanStatistics) {
         output.milliseconds(c"Search Time", scan.search);
         output.milliseconds(c"Fetch Time", scan.fetch);
     }
+}
+
+/// "1 (100000 rows)"
+fn sweeps(scan: &ScanStatistics) -> String {
+    format!("{} ({} rows)", scan.sweeps, scan.swept_rows)
 }
 
 /// "17 (12 in cache, 5 fetched)"

@@ -52,8 +52,8 @@ pub struct Wanted<'a> {
     pub query: &'a ExactQuery,
     /// The scan's segments.
     pub segments: &'a [Segment],
-    /// Whether distances are lower bounds, which the executor puts right.
-    pub recheck: bool,
+    /// Whether distances are to be lower bounds.
+    pub lower_bounds: bool,
     /// The scan, for reading the table.
     pub scan: pg_sys::IndexScanDesc,
 }
@@ -130,7 +130,7 @@ impl Fetcher {
                 query: wanted.query.vector(),
                 segments: &names,
                 rows: &rows,
-                lower_bounds: wanted.recheck,
+                lower_bounds: wanted.lower_bounds,
             };
             let outcome = fetch_slots::fetch(&request, settings::fetch_timeout(), &mut self.answer);
             match outcome {
@@ -167,7 +167,7 @@ impl Fetcher {
             pgrx::error!("an s3vector scan without a table cannot go on without storage");
         };
         let mut tids = Vec::new();
-        let measure = if wanted.recheck { lower_bound } else { exact };
+        let measure = if wanted.lower_bounds { lower_bound } else { exact };
         for &number in missing {
             pgrx::check_for_interrupts!();
             let RowId { segment, row } = wave[number];
@@ -267,7 +267,7 @@ impl Cached {
         payload: Payload,
         scratch: &mut Vec<u8>,
     ) -> Option<f64> {
-        let measure = |bytes: &[u8]| match wanted.recheck {
+        let measure = |bytes: &[u8]| match wanted.lower_bounds {
             true => wanted.query.order_value(payload, bytes),
             false => wanted.query.distance_bytes(payload, bytes),
         };

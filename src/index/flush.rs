@@ -31,7 +31,7 @@ pub fn flush(index: pg_sys::Relation, report: &mut Report, watch: &mut dyn FnMut
         return;
     }
     // First of all, because this tells whether there is a store to write to.
-    let mut writer = Writer::claim(index, &Meta::read(index), watch);
+    let mut writer = Writer::open(index, &Meta::read(index), watch);
     let Some(frozen) = delta::freeze(index) else { return };
     fault_point("flush.frozen");
     let meta = Meta::read(index);

@@ -65,6 +65,8 @@ pub fn merge(
 ) {
     let meta = Meta::read(index);
     let all = manifest::read(index, &meta).unwrap_or_else(|damage| damage.raise());
+    // First of all, because this tells whether there is a store to read from and to write to.
+    let mut writer = Writer::open(index, &meta, watch);
     let mut before = read_tombstones(index, &meta, &all);
     let mut sources: Vec<Source> = chosen
         .iter()
@@ -73,7 +75,6 @@ pub fn merge(
     // The largest comes first: its rows are the first of the new segment, as its graph asks for.
     sources.sort_by_key(|source| std::cmp::Reverse(source.entry.rows));
 
-    let mut writer = Writer::claim(index, &meta, watch);
     let mut collector = Collector::new(&meta.parameters, settings::merge_memory());
     collector.expect(sources.iter().map(|source| source.entry.rows as usize).sum());
     let plans: Vec<Plan<'_>> = sources.iter().map(Source::plan).collect();

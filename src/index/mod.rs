@@ -4,9 +4,9 @@
 //!   handler ─▶ options · cost · build ─▶ table (team) ─▶ collect ─▶ assemble ─▶ (pages, storage)
 //!           ─▶ insert ─▶ pending · vacuum ─▶ (asks for maintenance)
 //!   maintain ─▶ flush · merge (policy) ─▶ writer ─▶ assemble;  sweep ─▶ (objects)
-//!           ─▶ scan ─▶ candidates ─▶ rerank ─▶ fetch ─▶ (shared memory, storage worker; else heap)
+//!           ─▶ scan ─▶ candidates · code_sweep ─▶ rerank ─▶ fetch ─▶ (shared memory, storage worker; else heap)
+//!                ├─▶ start (demand): walk or sweep, by how many rows the plan is expected to read
 //!                ├─▶ ahead: the table's pages of the rows that come next
-//!                ├─▶ limit: how many rows the plan wants
 //!                └─▶ explain: what a scan did, in EXPLAIN ANALYZE
 //! ```
 
@@ -15,10 +15,12 @@ pub mod assemble;
 pub mod build;
 pub mod candidates;
 pub mod catalog;
+pub mod code_sweep;
 pub mod codes;
 pub mod collect;
 pub mod control;
 pub mod cost;
+pub mod demand;
 mod equal;
 mod executor;
 pub mod explain;
@@ -27,7 +29,6 @@ pub mod flush;
 pub mod handler;
 mod heap;
 pub mod insert;
-pub mod limit;
 pub mod maintain;
 pub mod merge;
 pub mod options;
@@ -35,6 +36,7 @@ mod pending;
 pub mod policy;
 pub mod rerank;
 pub mod scan;
+pub mod start;
 pub mod statistics;
 pub mod sweep;
 mod table;
@@ -48,7 +50,6 @@ pub mod writer;
 pub fn register() {
     options::register();
     executor::register();
-    limit::register();
     pending::register();
     explain::register();
 }

@@ -11,7 +11,8 @@ use segment::{Compression, default_chunk_rows, default_shard_rows};
 
 use super::handler::METRIC_PROC;
 use crate::errors::raise;
-use crate::pages::meta::{Parameters, random_seed};
+use crate::pages::meta::Parameters;
+use crate::random::random_seed;
 use crate::shared::payload_cache::MAX_CHUNK;
 
 /// Most elements a vector can have, as in pgvector's type.

@@ -1,22 +1,37 @@
 //! Bound-driven rerank: exact order from estimates, fetching as few vectors as that takes.
 //!
 //! A candidate has an estimated distance with a lower and an upper bound. A row may be handed out
-//! once its exact distance is known and no candidate still unknown can be nearer. When that is
-//! not so yet, the rows that can still be among the next `want` are settled *together*: all those
-//! whose lower bound is not above the `want`th smallest upper bound. One fetch then decides them
-//! all.
+//! once its exact distance is known and no row still unknown can be nearer: neither a candidate nor
+//! one that is *beyond* them, not looked at yet. When that is not so yet, the rows that can still be
+//! among the next `want` are settled *together*: all those whose lower bound is not above the
+//! `want`th smallest upper bound. One fetch then decides them all.
 //!
-//! Bounds hold with a probability, not certainly. So what a fetch was planned to settle is handed
-//! out after it without asking again: one fetch for `want` rows, always. And a row that turns out
-//! nearer than one already handed out is dropped and counted, because the order promised is strict
-//! (invariant 5).
+//! The lower bounds of a walk for one wave hold with a probability only. So what a fetch was planned
+//! to settle is handed out after it without asking again: one fetch for `want` rows, always. Sure
+//! lower bounds are looked at before each row.
+//!
+//! A row can turn out nearer than one already handed out, because a walk had missed it. It is handed
+//! out all the same, late, and counted: the one exception to the order (invariant 5).
+//!
+//! Distances that come from a payload of half precision are lower bounds in turn. The nearest of
+//! these rows are *refined* before they are handed out, with the table's own vectors.
 //!
 //! That is the strict mode. With [`Mode::Relaxed`] rows that are certainly among the next `want` are
 //! not fetched: which rows come out is exact, their order is by estimates where those are all that is
-//! known. With [`Mode::Off`] nothing is ever fetched. Both promise no order, so they drop nothing.
+//! known. With [`Mode::Off`] nothing is ever fetched. Both promise no order.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+/// Most rows that are settled together.
+pub const MAX_WAVE: usize = 1 << 14;
+
+/// Rows wanted from which on a wave is simply the next candidates: it is large in any case, and
+/// their estimates and upper bounds are not looked at.
+pub const BULK: usize = 1024;
+
+/// Most rows that are refined together.
+const MAX_REFINED: usize = 1024;
 
 /// A row of one of a scan's segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +60,7 @@ pub struct Candidate {
 pub enum Source {
     /// A row of a segment.
     Row(RowId),
-    /// A heap tid from the delta.
+    /// A heap tid: of the delta, or refined.
     Tid(u64),
 }
 
@@ -56,6 +71,16 @@ pub struct Settled {
     pub distance: f64,
     /// Which row.
     pub source: Source,
+}
+
+impl Settled {
+    /// The row of a segment, if it is one.
+    pub fn id(&self) -> Option<RowId> {
+        match self.source {
+            Source::Row(id) => Some(id),
+            Source::Tid(_) => None,
+        }
+    }
 }
 
 impl Eq for Settled {}
@@ -77,162 +102,301 @@ pub use crate::settings::Rerank as Mode;
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
-    /// Hand this row out.
-    Emit(Settled),
+    /// Hand out the rows that [`Rerank::pop`] returns.
+    Ready,
     /// Fetch the rows of [`Rerank::wave`] and give their distances to [`Rerank::settle`].
     Fetch,
-    /// There are no more rows; look for more candidates.
+    /// Find the exact distances of the tids of the rows of [`Rerank::wave`] and add them by
+    /// [`Rerank::add_settled`].
+    Refine,
+    /// Rows that are not candidates yet may be nearer: add more of them by [`Rerank::add`].
+    More,
+    /// Rows were given up by [`Rerank::shed`], and their turn has come: begin again with all rows
+    /// that have not been handed out.
+    Again,
+    /// There are no more rows.
     Empty,
 }
 
 /// The candidates and settled rows of a scan.
-#[derive(Default)]
 pub struct Rerank {
     mode: Mode,
-    /// Not settled, by falling lower bound: the next one is last.
-    pending: Vec<Candidate>,
-    settled: BinaryHeap<Reverse<Settled>>,
+    /// Whether the distances that [`settle`](Self::settle) takes are lower bounds.
+    refine: bool,
+    /// Whether the rows of one fetch are handed out without looking at lower bounds again.
+    one_wave: bool,
+    /// Not settled, by rising lower bound.
+    pending: VecDeque<Candidate>,
+    /// Settled, in no order.
+    settled: Vec<Settled>,
+    /// The next rows to hand out, in order.
+    ready: VecDeque<Settled>,
+    /// The distance of a row that is not a candidate yet is not below this.
+    beyond: f64,
+    /// That of a row that was given up is not below this.
+    shed: f64,
     wave: Vec<RowId>,
     uppers: Vec<f64>,
     lowers: Vec<f64>,
-    upcoming: Vec<Settled>,
     /// Rows the last wave settled that are still to be handed out.
     credit: usize,
-    last: Option<f64>,
-    dropped: u64,
+    /// The largest distance handed out.
+    last: f64,
+}
+
+impl Default for Rerank {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            refine: false,
+            one_wave: false,
+            pending: VecDeque::new(),
+            settled: Vec::new(),
+            ready: VecDeque::new(),
+            beyond: f64::INFINITY,
+            shed: f64::INFINITY,
+            wave: Vec::new(),
+            uppers: Vec::new(),
+            lowers: Vec::new(),
+            credit: 0,
+            last: f64::NEG_INFINITY,
+        }
+    }
 }
 
 impl Rerank {
-    /// Forgets everything, keeping the memory, and starts anew in `mode`.
-    pub fn start(&mut self, mode: Mode) {
-        self.mode = mode;
-        self.pending.clear();
+    /// Forgets everything, keeping the memory, and starts anew in `mode`. `refine` says whether the
+    /// distances of segments' rows will be lower bounds, `one_wave` whether what one fetch settles is
+    /// handed out without looking at bounds again.
+    pub fn start(&mut self, mode: Mode, refine: bool, one_wave: bool) {
+        self.restart();
+        (self.mode, self.refine, self.one_wave) = (mode, refine, one_wave);
         self.settled.clear();
-        self.wave.clear();
-        self.credit = 0;
-        self.last = None;
-        self.dropped = 0;
+        self.ready.clear();
+        self.last = f64::NEG_INFINITY;
     }
 
-    /// Adds candidates, none of which was added before.
-    pub fn add(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
+    /// Forgets the candidates, but not the settled rows: all rows are looked at again, with sure lower
+    /// bounds.
+    pub fn restart(&mut self) {
+        self.pending.clear();
+        self.wave.clear();
+        self.settled.extend(self.ready.drain(..));
+        self.one_wave = false;
         self.credit = 0;
+        (self.beyond, self.shed) = (f64::NEG_INFINITY, f64::INFINITY);
+    }
+
+    /// Adds candidates, none of which was added before. The distances of rows that are still to be added
+    /// are not below `beyond`, which is infinite when there are none.
+    pub fn add(&mut self, candidates: impl IntoIterator<Item = Candidate>, beyond: f64) {
+        self.credit = 0;
+        self.beyond = beyond;
         if self.mode == Mode::Off {
-            candidates.into_iter().for_each(|candidate| self.push(estimated(&candidate)));
+            self.settled.extend(candidates.into_iter().map(|row| estimated(&row)));
             return;
         }
         self.pending.extend(candidates);
-        self.pending.sort_unstable_by(|a, b| b.lower.total_cmp(&a.lower));
-    }
-
-    /// Adds rows whose distance is known.
-    pub fn add_settled(&mut self, rows: Vec<Settled>) {
-        if self.settled.is_empty() && self.last.is_none() {
-            self.settled = rows.into_iter().map(Reverse).collect();
-        } else {
-            rows.into_iter().for_each(|row| self.push(row));
+        let rows = self.pending.make_contiguous();
+        if !rows.is_sorted_by(|a, b| a.lower <= b.lower) {
+            rows.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
         }
     }
 
-    /// Rows that turned out nearer than one handed out before.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
+    /// Adds rows whose distance is known.
+    pub fn add_settled(&mut self, rows: impl IntoIterator<Item = Settled>) {
+        self.settled.extend(rows);
+    }
+
+    /// The rows of segments that are settled and not ready to be handed out.
+    pub fn waiting(&self) -> impl Iterator<Item = RowId> + '_ {
+        self.settled.iter().filter_map(Settled::id)
+    }
+
+    /// Gives up the farthest of the settled rows when there are more than `most`, until half as many
+    /// are left. Those that are given up must be candidates again after [`Step::Again`].
+    pub fn shed(&mut self, most: usize) -> Vec<RowId> {
+        if self.settled.len() <= most {
+            return Vec::new();
+        }
+        self.settled.select_nth_unstable(most / 2);
+        let mut given_up = Vec::new();
+        for row in self.settled.split_off(most / 2) {
+            match row.source {
+                Source::Row(id) => {
+                    self.shed = self.shed.min(row.distance);
+                    given_up.push(id);
+                }
+                // Nobody else knows of these.
+                Source::Tid(_) => self.settled.push(row),
+            }
+        }
+        given_up
+    }
+
+    /// Forgets the candidates, and returns which they were.
+    pub fn forget_candidates(&mut self) -> impl Iterator<Item = RowId> + '_ {
+        self.pending.drain(..).map(|candidate| candidate.id)
+    }
+
+    /// No row that is still unknown, or was given up, is nearer than this.
+    fn horizon(&self) -> f64 {
+        let pending = self.pending.front().map_or(f64::INFINITY, |next| next.lower);
+        pending.min(self.beyond).min(self.shed)
     }
 
     /// The next step, if the caller wants `want` more rows.
     pub fn next(&mut self, want: usize) -> Step {
-        let nearest = self.settled.peek().map(|Reverse(row)| *row);
-        match (nearest, self.pending.last()) {
-            (None, None) => Step::Empty,
-            (Some(row), pending)
-                if self.credit > 0 || pending.is_none_or(|next| row.distance <= next.lower) =>
-            {
-                self.settled.pop();
-                self.credit = self.credit.saturating_sub(1);
-                self.last = Some(row.distance);
-                Step::Emit(row)
-            }
-            _ => {
-                self.plan(want.max(1));
-                // In relaxed mode there may be nothing to fetch: then something is settled.
-                if self.wave.is_empty() { self.next(want) } else { Step::Fetch }
-            }
+        if !self.ready.is_empty() {
+            return Step::Ready;
+        }
+        let horizon = self.horizon();
+        // What the last wave was planned for is handed out without looking at bounds again.
+        let due = if self.credit > 0 { f64::INFINITY } else { horizon };
+        let rough = self.nearest_rough();
+        if self.make_ready(rough.map_or(due, |rough| due.min(rough))) {
+            return Step::Ready;
+        }
+        if rough.is_some_and(|rough| rough <= due) {
+            self.plan_refinement(want.clamp(1, MAX_REFINED), due);
+            return Step::Refine;
+        }
+        if self.shed <= horizon && self.shed < f64::INFINITY {
+            return Step::Again;
+        }
+        match (self.pending.is_empty(), self.beyond == f64::INFINITY) {
+            (true, true) => Step::Empty,
+            (true, false) => Step::More,
+            (false, _) => self.plan(want.clamp(1, MAX_WAVE)),
         }
     }
 
-    /// Rows to fetch, after [`Step::Fetch`].
+    /// Rows to fetch after [`Step::Fetch`], to refine after [`Step::Refine`].
     pub fn wave(&self) -> &[RowId] {
         &self.wave
     }
 
-    /// The settled rows that come next, at most `want`, in any order.
-    pub fn upcoming(&mut self, want: usize) -> &[Settled] {
-        self.upcoming.clear();
-        self.upcoming.extend(self.settled.iter().map(|Reverse(row)| *row));
-        if want < self.upcoming.len() {
-            self.upcoming.select_nth_unstable(want);
-            self.upcoming.truncate(want);
+    /// The next row that is ready to be handed out, and whether it is late: one farther away has been
+    /// handed out before.
+    pub fn pop(&mut self) -> Option<(Settled, bool)> {
+        let row = self.ready.pop_front()?;
+        let late = self.mode == Mode::Strict && row.distance < self.last;
+        self.last = self.last.max(row.distance);
+        Some((row, late))
+    }
+
+    /// Whether a row's distance is a lower bound yet.
+    fn is_rough(&self, row: &Settled) -> bool {
+        self.refine && matches!(row.source, Source::Row(_))
+    }
+
+    /// The smallest of the distances that are lower bounds.
+    fn nearest_rough(&self) -> Option<f64> {
+        let rough = self.settled.iter().filter(|row| self.is_rough(row));
+        // No number is taken for the largest.
+        rough.map(|row| row.distance).reduce(f64::min).map(|nearest| nearest.min(f64::INFINITY))
+    }
+
+    /// Puts the exact rows in order that are not farther than `due`; false when there are none.
+    fn make_ready(&mut self, due: f64) -> bool {
+        let mut rows = std::mem::take(&mut self.settled);
+        rows.retain(|row| {
+            // Distances that are no numbers come last.
+            let ready = !self.is_rough(row) && (row.distance <= due || due == f64::INFINITY);
+            if ready {
+                self.ready.push_back(*row);
+            }
+            !ready
+        });
+        self.settled = rows;
+        let ready = self.ready.make_contiguous();
+        if self.credit > 0 {
+            if self.credit < ready.len() {
+                ready.select_nth_unstable(self.credit);
+                self.settled.extend(self.ready.drain(self.credit..));
+            }
+            self.credit -= self.ready.len();
         }
-        &self.upcoming
+        self.ready.make_contiguous().sort_unstable();
+        !self.ready.is_empty()
     }
 
     /// Takes the distances of the wave's rows, in its order; `None` for a row that is not there any
     /// more.
     pub fn settle(&mut self, distances: &[Option<f64>]) {
-        let wave = std::mem::take(&mut self.wave);
-        for (&id, distance) in wave.iter().zip(distances) {
+        for (&id, distance) in self.wave.iter().zip(distances) {
             match *distance {
-                Some(distance) => self.push(Settled { distance, source: Source::Row(id) }),
+                Some(distance) => {
+                    self.settled.push(Settled { distance, source: Source::Row(id) });
+                }
                 // What was planned may not suffice without it.
                 None => self.credit = self.credit.saturating_sub(1),
             }
         }
-        self.wave = wave;
-    }
-
-    fn push(&mut self, row: Settled) {
-        let strict = self.mode == Mode::Strict;
-        if strict && self.last.is_some_and(|last| row.distance < last) {
-            self.dropped += 1;
-        } else {
-            self.settled.push(Reverse(row));
-        }
     }
 
     /// Moves the rows that can be among the next `want` from pending to the wave.
-    fn plan(&mut self, want: usize) {
-        self.credit = want;
+    fn plan(&mut self, want: usize) -> Step {
+        self.wave.clear();
+        if want >= BULK && self.mode == Mode::Strict {
+            let count = want.min(self.pending.len());
+            self.wave.extend(self.pending.drain(..count).map(|candidate| candidate.id));
+            // Rows side by side lie in the same chunks.
+            self.wave.sort_unstable();
+            return Step::Fetch;
+        }
         self.uppers.clear();
         self.uppers.extend(self.pending.iter().map(|candidate| candidate.upper));
-        self.uppers.extend(self.settled.iter().map(|Reverse(row)| row.distance));
+        self.uppers.extend(self.settled.iter().map(|row| row.distance));
         let threshold = if self.uppers.len() <= want {
             f64::INFINITY
         } else {
             *self.uppers.select_nth_unstable_by(want - 1, f64::total_cmp).1
         };
-        let keep = self.pending.partition_point(|candidate| candidate.lower > threshold);
-        self.wave.clear();
+        if threshold > self.beyond && self.pending.len() < MAX_WAVE {
+            return Step::More;
+        }
+        let near = self.pending.partition_point(|candidate| candidate.lower <= threshold);
+        let count = near.clamp(1, MAX_WAVE);
         // A row whose upper bound is below all but `want` lower bounds is among the next `want`.
         let certain = match self.mode {
             Mode::Relaxed => self.lower_bound_of_the_next_after(want),
             Mode::Strict | Mode::Off => f64::NEG_INFINITY,
         };
-        let mut nearest = self.pending.split_off(keep);
-        nearest.retain(|candidate| {
-            let certain = candidate.upper < certain;
-            if certain {
-                self.settled.push(Reverse(estimated(candidate)));
+        for candidate in self.pending.drain(..count) {
+            if candidate.upper < certain {
+                self.settled.push(estimated(&candidate));
+            } else {
+                self.wave.push(candidate.id);
             }
-            !certain
-        });
-        self.wave.extend(nearest.into_iter().map(|candidate| candidate.id));
+        }
+        self.credit = if self.one_wave { want } else { 0 };
+        // In relaxed mode there may be nothing to fetch: then something is settled.
+        if self.wave.is_empty() { self.next(want) } else { Step::Fetch }
+    }
+
+    /// Moves the nearest rows to the wave whose distances are lower bounds not above `due`, at most
+    /// `most`.
+    fn plan_refinement(&mut self, most: usize, due: f64) {
+        let mut rows = std::mem::take(&mut self.settled);
+        let rough =
+            |row: &mut Settled| self.is_rough(row) && (row.distance <= due || due == f64::INFINITY);
+        let mut nearest: Vec<Settled> = rows.extract_if(.., rough).collect();
+        if most < nearest.len() {
+            nearest.select_nth_unstable(most);
+            rows.extend(nearest.drain(most..));
+        }
+        self.settled = rows;
+        self.wave.clear();
+        self.wave.extend(nearest.iter().filter_map(Settled::id));
     }
 
     /// The smallest lower bound but `want`.
     fn lower_bound_of_the_next_after(&mut self, want: usize) -> f64 {
         self.lowers.clear();
         self.lowers.extend(self.pending.iter().map(|candidate| candidate.lower));
-        self.lowers.extend(self.settled.iter().map(|Reverse(row)| row.distance));
+        self.lowers.extend(self.settled.iter().map(|row| row.distance));
+        self.lowers.push(self.beyond);
         if self.lowers.len() <= want {
             return f64::INFINITY;
         }
@@ -254,15 +418,31 @@ mod tests {
         Candidate { id: RowId { segment: 0, row }, estimate, lower, upper }
     }
 
+    /// The rows that are ready, and how many of them are late.
+    fn pop_all(rerank: &mut Rerank, rows: &mut Vec<u32>) -> usize {
+        let mut count = 0;
+        while let Some((row, late)) = rerank.pop() {
+            count += usize::from(late);
+            rows.push(match row.source {
+                Source::Row(id) => id.row,
+                Source::Tid(tid) => tid as u32,
+            });
+        }
+        count
+    }
+
     /// Runs to the end with `truth` as distances; returns the rows and the number of waves.
     fn drain(rerank: &mut Rerank, want: usize, truth: &[f64]) -> (Vec<u32>, usize) {
-        let (mut rows, mut waves) = (Vec::new(), 0);
+        let (rows, waves, _) = drain_counting(rerank, want, truth);
+        (rows, waves)
+    }
+
+    /// [`drain`], with the number of late rows.
+    fn drain_counting(rerank: &mut Rerank, want: usize, truth: &[f64]) -> (Vec<u32>, usize, usize) {
+        let (mut rows, mut waves, mut late) = (Vec::new(), 0, 0);
         loop {
             match rerank.next(want) {
-                Step::Emit(row) => match row.source {
-                    Source::Row(id) => rows.push(id.row),
-                    Source::Tid(tid) => rows.push(tid as u32),
-                },
+                Step::Ready => late += pop_all(rerank, &mut rows),
                 Step::Fetch => {
                     waves += 1;
                     let distances: Vec<Option<f64>> =
@@ -270,7 +450,8 @@ mod tests {
                     assert!(!distances.is_empty(), "a wave fetches something");
                     rerank.settle(&distances);
                 }
-                Step::Empty => return (rows, waves),
+                Step::Empty => return (rows, waves, late),
+                step => panic!("{step:?}"),
             }
         }
     }
@@ -279,15 +460,22 @@ mod tests {
     fn one_wave_settles_as_many_rows_as_wanted() {
         let truth: Vec<f64> = (0..100).map(|i| f64::from((i * 37) % 100)).collect();
         let mut rerank = Rerank::default();
-        rerank.add((0..100).map(|row| {
-            let d = truth[row as usize];
-            candidate(row, d - 1.5, d + 1.5)
-        }));
+        rerank.add(
+            (0..100).map(|row| {
+                let d = truth[row as usize];
+                candidate(row, d - 1.5, d + 1.5)
+            }),
+            f64::INFINITY,
+        );
         let mut waves = 0;
         let mut rows = Vec::new();
         while rows.len() < 10 {
             match rerank.next(10) {
-                Step::Emit(Settled { distance, .. }) => rows.push(distance),
+                Step::Ready => {
+                    while let Some((row, _)) = rerank.pop() {
+                        rows.push(row.distance);
+                    }
+                }
                 Step::Fetch => {
                     waves += 1;
                     assert!(rerank.wave().len() <= 14, "only rows that can matter");
@@ -295,7 +483,7 @@ mod tests {
                         rerank.wave().iter().map(|id| Some(truth[id.row as usize])).collect();
                     rerank.settle(&distances);
                 }
-                Step::Empty => unreachable!(),
+                step => panic!("{step:?}"),
             }
         }
         assert_eq!(waves, 1);
@@ -307,15 +495,18 @@ mod tests {
         // Both rows of the wave are far beyond what their bounds said.
         let truth = [5.0, 6.0, 3.5];
         let mut rerank = Rerank::default();
-        rerank.add([candidate(0, 0.9, 1.1), candidate(1, 1.9, 2.1), candidate(2, 3.0, 4.0)]);
+        rerank.start(Mode::Strict, false, true);
+        rerank.add(
+            [candidate(0, 0.9, 1.1), candidate(1, 1.9, 2.1), candidate(2, 3.0, 4.0)],
+            f64::INFINITY,
+        );
         assert_eq!(rerank.next(2), Step::Fetch);
         assert_eq!(rerank.wave().len(), 2);
         rerank.settle(&[Some(truth[0]), Some(truth[1])]);
         let mut emitted = Vec::new();
-        for _ in 0..2 {
-            if let Step::Emit(row) = rerank.next(2) {
-                emitted.push(row.distance);
-            }
+        assert_eq!(rerank.next(2), Step::Ready);
+        while let Some((row, _)) = rerank.pop() {
+            emitted.push(row.distance);
         }
         assert_eq!(emitted, [5.0, 6.0]);
     }
@@ -324,10 +515,13 @@ mod tests {
     fn everything_comes_out_once_and_in_order() {
         let truth: Vec<f64> = (0..500).map(|i| f64::from((i * 7919) % 997) / 10.0).collect();
         let mut rerank = Rerank::default();
-        rerank.add((0..250).map(|row| {
-            let d = truth[row as usize];
-            candidate(row, d * 0.9, d * 1.1)
-        }));
+        rerank.add(
+            (0..250).map(|row| {
+                let d = truth[row as usize];
+                candidate(row, d * 0.9, d * 1.1)
+            }),
+            f64::INFINITY,
+        );
         let delta = (250..500)
             .map(|row| Settled { distance: truth[row as usize], source: Source::Tid(row as u64) })
             .collect();
@@ -344,19 +538,21 @@ mod tests {
     }
 
     #[test]
-    fn wrong_bounds_never_break_the_order() {
+    fn a_row_with_a_wrong_bound_comes_late_and_is_counted() {
         // Row 3 claims to be far away and is not.
         let truth = [1.0, 2.0, 3.0, 0.5];
         let mut rerank = Rerank::default();
-        rerank.add([
-            candidate(0, 0.9, 1.1),
-            candidate(1, 1.9, 2.1),
-            candidate(2, 2.9, 3.1),
-            candidate(3, 2.5, 2.6),
-        ]);
-        let (rows, _) = drain(&mut rerank, 1, &truth);
-        assert_eq!(rows, [0, 1, 2]);
-        assert_eq!(rerank.dropped(), 1);
+        rerank.add(
+            [
+                candidate(0, 0.9, 1.1),
+                candidate(1, 1.9, 2.1),
+                candidate(2, 2.9, 3.1),
+                candidate(3, 2.5, 2.6),
+            ],
+            f64::INFINITY,
+        );
+        let (rows, _, late) = drain_counting(&mut rerank, 1, &truth);
+        assert_eq!((rows, late), (vec![0, 1, 3, 2], 1));
     }
 
     #[test]
@@ -365,7 +561,7 @@ mod tests {
         assert_eq!(rerank.next(10), Step::Empty);
         let row = Settled { distance: 1.0, source: Source::Tid(7) };
         rerank.add_settled(vec![row]);
-        assert_eq!(rerank.next(10), Step::Emit(row));
+        assert_eq!((rerank.next(10), rerank.pop()), (Step::Ready, Some((row, false))));
         assert_eq!(rerank.next(10), Step::Empty);
     }
 
@@ -373,7 +569,10 @@ mod tests {
     fn nan_distances_come_last_and_end() {
         let truth = [f64::NAN, 1.0];
         let mut rerank = Rerank::default();
-        rerank.add([candidate(0, 0.0, f64::INFINITY), candidate(1, 0.0, f64::INFINITY)]);
+        rerank.add(
+            [candidate(0, 0.0, f64::INFINITY), candidate(1, 0.0, f64::INFINITY)],
+            f64::INFINITY,
+        );
         let (rows, waves) = drain(&mut rerank, 10, &truth);
         assert_eq!((rows, waves), (vec![1, 0], 1));
     }
@@ -403,13 +602,13 @@ mod tests {
                 .collect();
             for mode in [Mode::Strict, Mode::Relaxed] {
                 let mut rerank = Rerank::default();
-                rerank.start(mode);
-                rerank.add(candidates.clone());
+                rerank.start(mode, false, true);
+                rerank.add(candidates.clone(), f64::INFINITY);
                 let mut rows = Vec::new();
                 let mut waves = 0;
                 while rows.len() < 10 {
                     match rerank.next(10 - rows.len()) {
-                        Step::Emit(Settled { source: Source::Row(id), .. }) => rows.push(id.row),
+                        Step::Ready => _ = pop_all(&mut rerank, &mut rows),
                         Step::Fetch => {
                             waves += 1;
                             let wave = rerank.wave();
@@ -444,23 +643,26 @@ mod tests {
             let mut random = numbers(7);
             let truth: Vec<f64> = (0..300).map(|_| random()).collect();
             let mut rerank = Rerank::default();
-            rerank.start(mode);
-            let mut rows = Vec::new();
+            rerank.start(mode, false, true);
+            let (mut rows, mut late) = (Vec::new(), 0);
             // In two parts, the second of which has rows nearer than those already handed out.
             for part in [0..150, 150..300] {
-                rerank.add(part.map(|row| {
-                    candidate(row, truth[row as usize] - 0.02, truth[row as usize] + 0.02)
-                }));
-                let (more, waves) = drain(&mut rerank, 10, &truth);
+                rerank.add(
+                    part.map(|row| {
+                        candidate(row, truth[row as usize] - 0.02, truth[row as usize] + 0.02)
+                    }),
+                    f64::INFINITY,
+                );
+                let (more, waves, more_late) = drain_counting(&mut rerank, 10, &truth);
                 assert_eq!(waves == 0, mode == Mode::Off);
+                late += more_late;
                 rows.extend(more);
             }
-            let dropped = rerank.dropped() as usize;
-            assert_eq!(rows.len() + dropped, 300, "{mode:?}");
-            assert!(mode == Mode::Strict || dropped == 0);
+            assert_eq!(late > 0, mode == Mode::Strict);
+            assert_eq!(rows.len(), 300, "{mode:?}");
             rows.sort_unstable();
             rows.dedup();
-            assert_eq!(rows.len() + dropped, 300, "{mode:?}");
+            assert_eq!(rows.len(), 300, "{mode:?}");
         }
     }
 
@@ -468,14 +670,21 @@ mod tests {
     fn rows_that_are_gone_do_not_break_the_order() {
         let truth: Vec<f64> = (0..100).map(f64::from).collect();
         let mut rerank = Rerank::default();
-        rerank.add((0..100).map(|row| {
-            let d = truth[row as usize];
-            candidate(row, d - 3.0, d + 3.0)
-        }));
+        rerank.add(
+            (0..100).map(|row| {
+                let d = truth[row as usize];
+                candidate(row, d - 3.0, d + 3.0)
+            }),
+            f64::INFINITY,
+        );
         let mut rows = Vec::new();
         loop {
             match rerank.next(10) {
-                Step::Emit(Settled { distance, .. }) => rows.push(distance),
+                Step::Ready => {
+                    while let Some((row, _)) = rerank.pop() {
+                        rows.push(row.distance);
+                    }
+                }
                 Step::Fetch => {
                     let there =
                         |id: &RowId| id.row.is_multiple_of(2).then(|| truth[id.row as usize]);
@@ -483,9 +692,91 @@ mod tests {
                     rerank.settle(&distances);
                 }
                 Step::Empty => break,
+                step => panic!("{step:?}"),
             }
         }
         assert_eq!(rows, (0..50).map(|row| f64::from(2 * row)).collect::<Vec<_>>());
-        assert_eq!(rerank.dropped(), 0);
+    }
+
+    /// What is left to add of rows whose bounds are known, in blocks, as a sweep adds them.
+    struct Blocks {
+        rows: Vec<Candidate>,
+        next: usize,
+        size: usize,
+    }
+
+    impl Blocks {
+        fn new(truth: &[f64], width: f64, random: &mut impl FnMut() -> f64) -> Self {
+            let mut rows: Vec<Candidate> = truth
+                .iter()
+                .enumerate()
+                .map(|(row, d)| candidate(row as u32, d - random() * width, d + random() * width))
+                .collect();
+            rows.sort_by(|a, b| a.lower.total_cmp(&b.lower));
+            Self { rows, next: 0, size: 7 }
+        }
+
+        fn add_to(&mut self, rerank: &mut Rerank, taken: &mut [bool]) {
+            let end = (self.next + self.size).min(self.rows.len());
+            let block: Vec<Candidate> = self.rows[self.next..end]
+                .iter()
+                .filter(|row| !std::mem::replace(&mut taken[row.id.row as usize], true))
+                .copied()
+                .collect();
+            self.next = end;
+            rerank.add(block, self.rows.get(end).map_or(f64::INFINITY, |row| row.lower));
+        }
+    }
+
+    #[test]
+    fn candidates_that_come_in_blocks_are_handed_out_in_order_within_any_memory() {
+        for (seed, width, most) in [(1, 0.02, 1000), (2, 0.3, 40), (3, 2.0, 40), (4, 0.02, 5)] {
+            for refine in [false, true] {
+                let mut random = numbers(seed);
+                let truth: Vec<f64> = (0..300).map(|_| random()).collect();
+                let mut blocks = Blocks::new(&truth, width, &mut random);
+                let mut taken = vec![false; truth.len()];
+                let mut rerank = Rerank::default();
+                rerank.start(Mode::Strict, refine, false);
+                let (mut rows, mut late) = (Vec::new(), 0);
+                loop {
+                    match rerank.next(10) {
+                        Step::Ready => late += pop_all(&mut rerank, &mut rows),
+                        Step::Fetch => {
+                            let short = if refine { 0.001 } else { 0.0 };
+                            let distance = |id: &RowId| {
+                                Some(truth[id.row as usize] - short * f64::from(id.row % 5))
+                            };
+                            let distances: Vec<_> = rerank.wave().iter().map(distance).collect();
+                            rerank.settle(&distances);
+                            for id in rerank.shed(most) {
+                                taken[id.row as usize] = false;
+                            }
+                        }
+                        Step::Refine => {
+                            let exact = |id: &RowId| Settled {
+                                distance: truth[id.row as usize],
+                                source: Source::Tid(id.row.into()),
+                            };
+                            let exact: Vec<_> = rerank.wave().iter().map(exact).collect();
+                            rerank.add_settled(exact);
+                        }
+                        Step::More => blocks.add_to(&mut rerank, &mut taken),
+                        Step::Again => {
+                            for id in rerank.forget_candidates() {
+                                taken[id.row as usize] = false;
+                            }
+                            blocks.next = 0;
+                            rerank.restart();
+                        }
+                        Step::Empty => break,
+                    }
+                }
+                let mut expected: Vec<u32> = (0..300).collect();
+                expected.sort_by(|&a, &b| truth[a as usize].total_cmp(&truth[b as usize]));
+                assert_eq!(rows, expected, "seed {seed}, refine {refine}");
+                assert_eq!(late, 0);
+            }
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! `ambeginscan` … `amendscan`: rows in order of exact distance, as many as are asked for.
 //!
-//! A scan searches every segment's graph on codes for `ef_search` candidates, reads the delta
-//! exactly, and lets [`super::rerank`] decide what has to be fetched. When the first half of the
-//! candidates has been handed out (the other half is where a graph search misses rows) the
-//! searches go on for twice as many, so a scan ends only where the index ends.
+//! A scan reads the delta exactly, finds candidates among the segments' rows, and lets
+//! [`super::rerank`] decide what has to be fetched. Candidates come from a walk over the graphs, as
+//! long as few rows are wanted, or from a sweep over all codes (see [`super::start`]). A scan that has
+//! handed out what a walk is good for goes on with a sweep over the rest: it ends only where the index
+//! ends.
 
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
@@ -16,11 +17,14 @@ use pgrx::prelude::*;
 
 use super::ahead::TablePages;
 use super::candidates::{Segment, dead_entries};
+use super::code_sweep::Sweep;
+use super::demand::{self, Demand};
 use super::fetch::{Fetcher, Wanted};
+use super::heap::HeapVectors;
 use super::insert::u64_to_tid;
-use super::limit;
 use super::pending;
-use super::rerank::{Rerank, RowId, Settled, Source, Step};
+use super::rerank::{BULK, Candidate, MAX_WAVE, Rerank, RowId, Settled, Source, Step};
+use super::start::Start;
 use super::statistics::ScanStatistics;
 use super::vector::{Vector, check_dimensions};
 use crate::errors::raise;
@@ -29,8 +33,14 @@ use crate::pages::page::Damage;
 use crate::pages::{consistent, delta, manifest};
 use crate::{settings, shared};
 
-/// Most candidates a first search keeps because of a large LIMIT; the rest comes as it is needed.
-const MAX_FIRST_EF: usize = 1000;
+/// Most candidates a sweep hands over at a time.
+const MAX_BLOCK: usize = 1 << 16;
+
+/// Candidates a sweep hands over at first; then twice as many each time.
+const FIRST_BLOCK: usize = 256;
+
+/// Most rows that the first wave settles where the plan is not certain how many it reads.
+const MAX_FIRST_WAVE: f64 = 512.0;
 
 /// Rows whose pages are asked for at a time, at most.
 const MOST_AHEAD: usize = 64;
@@ -73,7 +83,7 @@ pub unsafe extern "C-unwind" fn amrescan(
         }
         let state = state(scan);
         state.reset();
-        state.wanted = limit::wanted(orderbys);
+        state.keys = orderbys as usize;
     }
 }
 
@@ -89,16 +99,11 @@ pub unsafe extern "C-unwind" fn amgettuple(
         if !state.started {
             state.start(scan);
         }
-        let Some((tid, distance)) = state.next() else { return false };
+        let Some(tid) = state.next() else { return false };
         (*scan).xs_heaptid = u64_to_tid(tid);
         (*scan).xs_recheck = false;
-        // With a half-precision payload the distance is a lower bound: the executor computes the
-        // exact one from the table's own column and puts the rows in order.
-        (*scan).xs_recheckorderby = state.recheck;
-        if state.recheck {
-            *(*scan).xs_orderbyvals = distance.into_datum().unwrap_or(pg_sys::Datum::from(0));
-            *(*scan).xs_orderbynulls = false;
-        }
+        // Rows are handed out in exact order. PostgreSQL's own queue for others loses their tids.
+        (*scan).xs_recheckorderby = false;
         true
     }
 }
@@ -150,30 +155,43 @@ unsafe fn state<'a>(scan: pg_sys::IndexScanDesc) -> &'a mut Scan {
 #[derive(Default)]
 struct Scan {
     started: bool,
+    /// Where the executor's ORDER BY keys are: by it is known what the plan asks of the scan.
+    keys: usize,
     /// Whether anybody has asked it for a row, before the last rescan perhaps.
     ever_started: bool,
-    /// Rows the plan wants, if it says.
+    /// Rows the plan will read, where it says.
     wanted: Option<usize>,
     /// `None` for a NULL query or one without direction: any order will do.
     query: Option<ExactQuery>,
-    recheck: bool,
+    /// Whether rows come in exact order.
+    strict: bool,
+    /// Whether the payload's distances are lower bounds, to be refined by the table's own vectors.
+    refine: bool,
     /// The executor's side of the scan, once started.
     scan: Option<NonNull<pg_sys::IndexScanDescData>>,
     segments: Vec<Segment>,
     rerank: Rerank,
     fetcher: Fetcher,
     pages: TablePages,
-    /// Candidates each search has been asked for.
-    ef: usize,
-    /// Rows that may be handed out before the searches go on.
+    /// Where candidates come from once the walk's are used up.
+    sweep: Option<Sweep>,
+    /// Candidates the sweep hands over next.
+    block: usize,
+    /// Rows of segments that the walk has handed out.
+    walked: Vec<RowId>,
+    /// Rows that may be handed out before the scan goes on with a sweep.
     allowance: usize,
     /// Rows handed out.
     emitted: usize,
     /// Rows the next fetch settles when the plan does not say.
     wave_rows: usize,
-    /// Tids of the current row that are still to come, last one first.
+    /// Fetches made.
+    waves: u32,
+    /// Rows whose tids were looked up last, and whether each is late.
+    opened: Vec<(Settled, bool)>,
+    /// Their tids, those before `next_tid` handed out.
     tids: Vec<u64>,
-    distance: f64,
+    next_tid: usize,
     /// Since the last rescan.
     statistics: ScanStatistics,
     /// What came before that.
@@ -185,7 +203,11 @@ impl Scan {
         self.started = false;
         self.segments.clear();
         self.tids.clear();
+        self.next_tid = 0;
+        self.walked.clear();
+        self.sweep = None;
         self.emitted = 0;
+        self.waves = 0;
     }
 
     /// # Safety
@@ -209,8 +231,6 @@ impl Scan {
         self.ever_started = true;
         self.before += std::mem::take(&mut self.statistics);
         let mode = settings::rerank();
-        self.rerank.start(mode);
-        self.wave_rows = settings::wave_rows();
         // SAFETY: the argument is a non-null value of type vector.
         self.query = argument.and_then(|datum| unsafe {
             let vector = Vector::new(datum);
@@ -219,133 +239,227 @@ impl Scan {
             query.has_order().then_some(query)
         });
         // In the other modes nobody has asked for an exact order.
-        self.recheck = parameters.payload == Payload::Float16
-            && self.query.is_some()
-            && mode == settings::Rerank::Strict;
-        let wanted = self.wanted.unwrap_or(0).min(MAX_FIRST_EF);
-        self.ef = settings::ef_search().max(wanted);
-        self.allowance = wanted.max(self.ef / 2);
+        self.strict = mode == settings::Rerank::Strict;
+        self.refine = self.strict && self.query.is_some() && parameters.payload == Payload::Float16;
 
         let started = Instant::now();
-        let (query, recheck) = (self.query.as_ref(), self.recheck);
+        let query = self.query.as_ref();
         let (segments, dead, rows) = consistent(index, |meta| {
             let segments = manifest::read(index, meta)?;
             let dead = dead_entries(index, meta, &segments)?;
-            Ok((segments, dead, delta_rows(index, meta, query, recheck)?))
+            Ok((segments, dead, delta_rows(index, meta, query)?))
         });
         self.segments =
             segments.iter().zip(dead).map(|(entry, dead)| Segment::open(entry, dead)).collect();
         self.statistics.segments = self.segments.len() as u32;
         self.statistics.delta_rows = rows.len() as u32;
-        self.rerank.add_settled(rows);
-        match &self.query {
-            Some(query) => {
-                for segment in &mut self.segments {
-                    segment.aim(query.vector());
-                }
-                self.search(self.ef);
-            }
-            None => self.list_segments(),
-        }
+        self.begin(mode, demand::of(self.keys), rows);
         self.statistics.search += started.elapsed();
         self.statistics.publish();
     }
 
-    /// Lets every search return up to `more` further candidates; false when none has any.
-    fn search(&mut self, more: usize) -> bool {
-        let mut found = false;
-        for (number, segment) in self.segments.iter_mut().enumerate() {
-            let candidates = segment.search(number as u32, more);
-            found |= !candidates.is_empty();
-            self.statistics.candidates += candidates.len() as u32;
-            self.rerank.add(candidates);
+    /// Finds the first candidates, in the way that suits what the plan is expected to read.
+    fn begin(&mut self, mode: settings::Rerank, demand: Demand, delta: Vec<Settled>) {
+        self.wanted = demand.exact.then_some(demand.rows as usize);
+        self.wave_rows = settings::wave_rows().max(demand.rows.min(MAX_FIRST_WAVE) as usize);
+        let Some(query) = &self.query else {
+            self.rerank.start(mode, false, false);
+            self.rerank.add_settled(delta);
+            self.list_segments();
+            self.rerank.add([], f64::INFINITY);
+            return;
+        };
+        for segment in &mut self.segments {
+            segment.aim(query.vector());
         }
-        found
+        let rows = self.segments.iter().map(Segment::rows).sum();
+        let start = Start::choose(demand, settings::ef_search(), self.segments.len(), rows);
+        let one_wave = matches!(start, Start::Walk { one_wave: true, .. });
+        self.rerank.start(mode, self.refine, one_wave);
+        self.rerank.add_settled(delta);
+        match start {
+            Start::Walk { ef, allowance, .. } => {
+                self.allowance = allowance;
+                let mut found = Vec::new();
+                for (number, segment) in self.segments.iter_mut().enumerate() {
+                    found.append(&mut segment.walk(number as u32, ef, one_wave));
+                }
+                self.statistics.walks += self.segments.len() as u32;
+                self.statistics.candidates += found.len() as u32;
+                self.rerank.add(found, f64::INFINITY);
+            }
+            Start::Sweep => self.begin_sweep(),
+        }
     }
 
-    /// The next tid and its distance.
-    fn next(&mut self) -> Option<(u64, f64)> {
+    /// The next tid.
+    fn next(&mut self) -> Option<u64> {
         loop {
-            if let Some(tid) = self.tids.pop() {
-                return Some((tid, self.distance));
+            if let Some(&tid) = self.tids.get(self.next_tid) {
+                self.next_tid += 1;
+                return Some(tid);
             }
-            if self.emitted >= self.allowance && self.query.is_some() {
-                self.extend();
+            let walking = self.sweep.is_none() && self.query.is_some();
+            if walking && self.emitted >= self.allowance {
+                self.begin_sweep();
             }
             let want = match self.wanted {
                 Some(wanted) if wanted > self.emitted => wanted - self.emitted,
                 _ => self.wave_rows,
             };
             match self.rerank.next(want) {
-                Step::Emit(row) => self.open(row),
-                Step::Fetch => self.fetch(want),
-                Step::Empty => {
-                    if self.query.is_none() || !self.extend() {
-                        return None;
-                    }
-                }
+                Step::Ready => self.take_ready(),
+                Step::Fetch => self.fetch(),
+                Step::Refine => self.refine(),
+                Step::More => self.sweep_on(),
+                Step::Again => self.sweep_again(),
+                Step::Empty if walking => self.begin_sweep(),
+                Step::Empty => return None,
             }
         }
     }
 
-    /// Searches on, for as many candidates again; false when the index has no more.
-    fn extend(&mut self) -> bool {
-        pgrx::check_for_interrupts!();
-        let started = Instant::now();
-        let found = self.search(self.ef);
-        self.ef *= 2;
-        self.allowance = if found { self.ef / 2 } else { usize::MAX };
-        self.statistics.search += started.elapsed();
-        self.statistics.publish();
-        found
+    /// Goes on with a sweep over all rows that have neither been handed out nor settled.
+    fn begin_sweep(&mut self) {
+        // SAFETY: reads a setting of this process.
+        let memory = unsafe { pg_sys::work_mem } as usize * 1024;
+        let mut sweep = Sweep::new(&self.segments, memory / 2);
+        self.rerank.restart();
+        let settled = self.rerank.waiting();
+        settled.chain(self.walked.drain(..)).for_each(|id| sweep.take(id));
+        self.block = FIRST_BLOCK;
+        self.sweep = Some(sweep);
     }
 
-    /// Settles the rows of the wave, `want` of which are about to be handed out.
-    fn fetch(&mut self, want: usize) {
+    /// Adds the sweep's next candidates.
+    fn sweep_on(&mut self) {
+        let Some(sweep) = &mut self.sweep else { return self.rerank.add([], f64::INFINITY) };
+        let started = Instant::now();
+        let before = sweep.passes();
+        let mut found: Vec<Candidate> = Vec::with_capacity(self.block);
+        let interrupt = || {
+            pgrx::check_for_interrupts!();
+        };
+        // Large waves are taken by lower bounds alone.
+        let measure = !self.strict || self.wanted.is_some() || self.wave_rows < BULK;
+        let beyond = sweep.candidates(&self.segments, self.block, measure, &mut found, interrupt);
+        let passes = sweep.passes() - before;
+        self.statistics.sweeps += passes;
+        self.statistics.swept_rows += u64::from(passes) * sweep.rows();
+        self.statistics.candidates += found.len() as u32;
+        self.block = (2 * self.block).min(MAX_BLOCK);
+        self.rerank.add(found, beyond);
+        self.statistics.search += started.elapsed();
+        self.statistics.publish();
+    }
+
+    /// Sweeps once more from the start: for rows that there was no memory for.
+    fn sweep_again(&mut self) {
+        if let Some(sweep) = &mut self.sweep {
+            self.rerank.forget_candidates().for_each(|id| sweep.give_back(id));
+            sweep.restart();
+        }
+        self.rerank.restart();
+    }
+
+    /// Settles the rows of the wave.
+    fn fetch(&mut self) {
         pgrx::check_for_interrupts!();
         if let (Some(query), Some(scan)) = (&self.query, self.scan) {
             let wave = self.rerank.wave().to_vec();
             let wanted = Wanted {
                 query,
                 segments: &self.segments,
-                recheck: self.recheck,
+                lower_bounds: self.refine,
                 scan: scan.as_ptr(),
             };
             let distances = self.fetcher.distances(&wanted, &wave, &mut self.statistics);
             self.rerank.settle(distances);
-            self.statistics.dropped = self.rerank.dropped() as u32;
-            self.wave_rows *= 2;
+            // The first wave is as large as the plan is expected to need; should it need more, it is
+            // little at first.
+            let next =
+                if self.waves == 0 { self.wave_rows.div_ceil(2) } else { 2 * self.wave_rows };
+            self.wave_rows = next.clamp(settings::wave_rows(), MAX_WAVE);
+            self.waves += 1;
+            self.make_room();
             self.statistics.publish();
-            self.ask_for_pages(want);
         }
     }
 
-    /// Asks for the table's pages of the next `want` rows.
-    fn ask_for_pages(&mut self, want: usize) {
-        let Some(scan) = self.scan else { return };
-        // No row is current: the list is free.
-        for row in self.rerank.upcoming(want.min(MOST_AHEAD)) {
-            match row.source {
-                Source::Tid(tid) => self.tids.push(tid),
-                Source::Row(RowId { segment, row }) => {
-                    self.segments[segment as usize].live_tids(row, &mut self.tids);
-                }
-            }
+    /// Gives up settled rows that do not fit into memory; the sweep will find them again.
+    fn make_room(&mut self) {
+        let Some(sweep) = &mut self.sweep else { return };
+        // SAFETY: reads a setting of this process.
+        let memory = unsafe { pg_sys::work_mem } as usize * 1024;
+        let most = (memory / 2 / size_of::<Settled>()).max(2 * MAX_WAVE);
+        self.rerank.shed(most).into_iter().for_each(|id| sweep.give_back(id));
+    }
+
+    /// Reads the exact distances of the wave's rows from the table.
+    fn refine(&mut self) {
+        pgrx::check_for_interrupts!();
+        let (Some(query), Some(scan)) = (&self.query, self.scan) else { return };
+        // All tids have been handed out: the list is free.
+        self.tids.clear();
+        for &id in self.rerank.wave() {
+            self.segments[id.segment as usize].live_tids(id.row, &mut self.tids);
+        }
+        if self.sweep.is_none() {
+            self.walked.extend(self.rerank.wave());
         }
         // SAFETY: the scan is the one under way.
         unsafe { self.pages.ask(scan.as_ptr(), &self.tids) };
-        self.tids.clear();
+        // SAFETY: as above.
+        let Some(mut table) = (unsafe { HeapVectors::open(scan.as_ptr()) }) else {
+            pgrx::error!("an s3vector scan needs its table to put rows of half precision in order");
+        };
+        let mut exact = Vec::with_capacity(self.tids.len());
+        self.next_tid = 0;
+        for tid in self.tids.drain(..) {
+            pgrx::check_for_interrupts!();
+            // A row that the snapshot does not see is none.
+            if let Some(distance) = table.distance(&[tid], query, ExactQuery::distance) {
+                exact.push(Settled { distance, source: Source::Tid(tid) });
+            }
+        }
+        self.rerank.add_settled(exact);
     }
 
-    /// Makes a settled row the current one.
-    fn open(&mut self, row: Settled) {
-        self.emitted += 1;
-        self.distance = row.distance;
-        match row.source {
-            Source::Tid(tid) => self.tids.push(tid),
-            Source::Row(RowId { segment, row }) => {
-                self.segments[segment as usize].live_tids(row, &mut self.tids);
+    /// Takes the next rows that are ready: looks their tids up, and asks for the pages of the table
+    /// that the executor will read for them.
+    fn take_ready(&mut self) {
+        let mut most = MOST_AHEAD;
+        if self.sweep.is_none() && self.query.is_some() {
+            most = most.min(self.allowance.saturating_sub(self.emitted)).max(1);
+        }
+        self.opened.clear();
+        while self.opened.len() < most
+            && let Some(row) = self.rerank.pop()
+        {
+            self.opened.push(row);
+        }
+        self.emitted += self.opened.len();
+        // Each lies somewhere else in memory, and one wait for all is as long as one for each.
+        let segment = |id: &RowId| &self.segments[id.segment as usize];
+        let ids = || self.opened.iter().filter_map(|(row, _)| row.id());
+        ids().for_each(|id| segment(&id).prefetch_tid_offsets(id.row));
+        ids().for_each(|id| segment(&id).prefetch_tids(id.row));
+        self.tids.clear();
+        for (row, late) in &self.opened {
+            self.statistics.late += u32::from(*late);
+            match row.source {
+                Source::Tid(tid) => self.tids.push(tid),
+                Source::Row(id) => segment(&id).live_tids(id.row, &mut self.tids),
             }
+        }
+        if self.sweep.is_none() {
+            self.walked.extend(self.opened.iter().filter_map(|(row, _)| row.id()));
+        }
+        self.next_tid = 0;
+        self.statistics.publish();
+        if let Some(scan) = self.scan {
+            // SAFETY: the scan is the one under way.
+            unsafe { self.pages.ask(scan.as_ptr(), &self.tids) };
         }
     }
 
@@ -361,21 +475,15 @@ impl Scan {
     }
 }
 
-/// The delta's rows with their exact distances, with lower bounds when everything is to be
-/// rechecked, with none for a query without direction.
+/// The delta's rows with their exact distances, with none for a query without direction.
 fn delta_rows(
     index: pg_sys::Relation,
     meta: &Meta,
     query: Option<&ExactQuery>,
-    recheck: bool,
 ) -> Result<Vec<Settled>, Damage> {
     let mut rows = Vec::new();
     delta::for_each(index, meta, |tid, vector| {
-        let distance = match query {
-            None => 0.0,
-            Some(query) if recheck => query.lower_bound_bytes(Payload::Float32, vector),
-            Some(query) => query.distance_bytes(Payload::Float32, vector),
-        };
+        let distance = query.map_or(0.0, |query| query.distance_bytes(Payload::Float32, vector));
         rows.push(Settled { distance, source: Source::Tid(tid) });
         ControlFlow::Continue(())
     })?;

@@ -13,7 +13,7 @@ use crate::shared::fetch_slots::Fetched;
 pub struct ScanStatistics {
     /// Segments searched.
     pub segments: u32,
-    /// Rows the graph searches returned.
+    /// Rows that walks and sweeps returned.
     pub candidates: u32,
     /// Rows whose exact distance was looked up, in the cache, in storage or in the table.
     pub reranked: u32,
@@ -35,8 +35,14 @@ pub struct ScanStatistics {
     pub waves: u32,
     /// Rows of the delta compared.
     pub delta_rows: u32,
-    /// Rows left out because they turned out nearer than one already handed out.
-    pub dropped: u32,
+    /// Walks over graphs.
+    pub walks: u32,
+    /// Passes over the codes of all rows.
+    pub sweeps: u32,
+    /// Rows whose codes these passes looked at.
+    pub swept_rows: u64,
+    /// Rows handed out although one farther away had been before.
+    pub late: u32,
     /// Time spent searching graphs and the delta.
     pub search: Duration,
     /// Time spent waiting for storage.
@@ -57,7 +63,10 @@ impl AddAssign for ScanStatistics {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.waves = self.waves.saturating_add(other.waves);
         self.delta_rows = self.delta_rows.saturating_add(other.delta_rows);
-        self.dropped = self.dropped.saturating_add(other.dropped);
+        self.walks = self.walks.saturating_add(other.walks);
+        self.sweeps = self.sweeps.saturating_add(other.sweeps);
+        self.swept_rows = self.swept_rows.saturating_add(other.swept_rows);
+        self.late = self.late.saturating_add(other.late);
         self.search += other.search;
         self.fetch += other.fetch;
     }

@@ -14,7 +14,8 @@ use super::maintain::MAINTENANCE_LOCK;
 use crate::errors::Failure;
 use crate::faults::fault_point;
 use crate::objects::inventory::{self, Facts, Finding, LiveIndex};
-use crate::pages::meta::{Meta, Owner};
+use crate::pages::meta::Meta;
+use crate::pages::owner::Owner;
 use crate::pages::{consistent, manifest};
 use crate::settings;
 use crate::shared::{maintenance, registry, storage_metrics};
@@ -44,11 +45,12 @@ impl Held {
 
 /// What this database knows.
 fn facts(dry_run: bool) -> (Facts, Held) {
+    let here = Owner::of_database().unwrap_or_else(|failure| failure.raise());
     let mut indexes = Vec::new();
     let mut busy = HashSet::new();
     let mut held = Held(Vec::new());
     for listed in catalog::indexes() {
-        match look_into(&listed) {
+        match look_into(&listed, here) {
             Some((index, live)) => {
                 held.0.push(index);
                 indexes.push(live);
@@ -60,12 +62,12 @@ fn facts(dry_run: bool) -> (Facts, Held) {
     }
     let databases = catalog::databases().into_iter().map(|(oid, _)| oid).collect();
     let grace = settings::gc_grace();
-    (Facts { here: Owner::of_database(), databases, indexes, busy, grace, dry_run }, held)
+    (Facts { here, databases, indexes, busy, grace, dry_run }, held)
 }
 
 /// Locks and reads an index; `None` when others have the better of it, or there is nothing to read
 /// yet.
-fn look_into(listed: &catalog::Listed) -> Option<(pg_sys::Relation, LiveIndex)> {
+fn look_into(listed: &catalog::Listed, here: Owner) -> Option<(pg_sys::Relation, LiveIndex)> {
     // SAFETY: in a transaction. Whatever cannot be locked at once is not waited for.
     unsafe {
         // The pages of another session's temporary table are in that session's memory.
@@ -88,7 +90,7 @@ fn look_into(listed: &catalog::Listed) -> Option<(pg_sys::Relation, LiveIndex)> 
             let segments = manifest::read(index, meta)?;
             Ok(LiveIndex {
                 index_uuid: meta.index_uuid,
-                identity: Owner::here(index),
+                identity: Owner { relation: listed.relation, ..here },
                 segments: segments.iter().map(|s| (s.index_uuid, s.segment_uuid)).collect(),
             })
         });

@@ -1,57 +1,103 @@
 //! Writes segments that nothing names yet, and takes them away again when nothing comes of it.
 
+use ::storage::{StorageConfig, Store};
 use pgrx::pg_sys;
-use storage::StorageConfig;
 use uuid::Uuid;
 
 use super::assemble::{self, Base, Job};
 use super::collect::Rows;
-use super::control::Control;
+use super::control::{Control, until_stopped};
+use super::maintain::is_temporary;
 use super::temporary;
 use crate::errors::Failure;
-use crate::pages::manifest::SegmentEntry;
-use crate::pages::meta::{Meta, Owner, Parameters, random_uuid};
+use crate::objects::claims;
+use crate::objects::place::{self, Expected};
+use crate::pages::manifest::{self, SegmentEntry};
+use crate::pages::meta::{Meta, Parameters, relation_name};
+use crate::pages::owner::Owner;
+use crate::random::random_uuid;
 use crate::settings;
-use crate::threads::run_interruptible;
+use crate::shared::storage_metrics;
+use crate::threads::{self, run_interruptible};
 
 /// Writes segments into an index's folder. Dropped before [`Writer::finish`] it deletes them.
 pub struct Writer<'a> {
+    index: pg_sys::Relation,
     storage: StorageConfig,
     parameters: Parameters,
+    /// Nil until there is one.
     index_uuid: Uuid,
+    /// [`Owner::NOBODY`] until the folder is claimed.
     owner: Owner,
     written: Vec<SegmentEntry>,
     watch: &'a mut dyn FnMut(&Control),
 }
 
 impl<'a> Writer<'a> {
-    /// Prepares to write for `index`: into the folder that `meta` names, or, when another owner
-    /// wrote that, into a new one. Says so in the store, which tells whether that can be used.
+    /// Prepares to write for an index that has no folder yet. It gets one when the first segment is
+    /// written, or by [`Writer::claim`].
     ///
     /// `watch` is called every now and then, on the main thread, while a job runs.
-    pub fn claim(index: pg_sys::Relation, meta: &Meta, watch: &'a mut dyn FnMut(&Control)) -> Self {
-        let owner = Owner::here(index);
-        let index_uuid = if meta.owner == owner { meta.index_uuid } else { random_uuid() };
-        let storage = settings::storage();
-        // SAFETY: `index` is an open relation.
-        if unsafe { (*(*index).rd_rel).relpersistence } as u8 == pg_sys::RELPERSISTENCE_TEMP {
-            temporary::remember(index_uuid);
+    pub fn new(
+        index: pg_sys::Relation,
+        parameters: Parameters,
+        watch: &'a mut dyn FnMut(&Control),
+    ) -> Self {
+        Self {
+            index,
+            storage: settings::storage(),
+            parameters,
+            index_uuid: Uuid::nil(),
+            owner: Owner::NOBODY,
+            written: Vec::new(),
+            watch,
         }
-        let control = Control::default();
-        let claim = || assemble::claim(&storage, index_uuid, owner, &control);
-        if let Err(failure) = run_interruptible(&|| control.stop(), claim, || watch(&control)) {
-            failure.raise();
-        }
-        let parameters = meta.parameters;
-        Self { storage, parameters, index_uuid, owner, written: Vec::new(), watch }
     }
 
-    /// The folder.
+    /// Prepares to write for an index that exists: into the folder that `meta` names, or, when another
+    /// owner wrote that, into a new one, which is claimed. Raises an error when the store is not
+    /// the one that the index has written to, or cannot be written to.
+    pub fn open(index: pg_sys::Relation, meta: &Meta, watch: &'a mut dyn FnMut(&Control)) -> Self {
+        let mut writer = Self::new(index, meta.parameters, watch);
+        let segments = manifest::read(index, meta).unwrap_or_else(|damage| damage.raise());
+        let here = here(index);
+        let expected = Expected {
+            index: relation_name(index),
+            here,
+            own: meta.owner.is(&here).then_some((meta.index_uuid, meta.owner)),
+            read: segments.iter().map(|segment| segment.index_uuid).collect(),
+        };
+        if writer.ask_store(async |store| place::look(store, &expected).await) {
+            writer.index_uuid = meta.index_uuid;
+        }
+        writer.claim();
+        writer
+    }
+
+    /// Says in the store whose the index's folder is, a new one if it has none. This tells whether the
+    /// store can be written to, which is better known before long work than after it.
+    pub fn claim(&mut self) {
+        if !self.owner.is_nobody() {
+            return;
+        }
+        let owner = here(self.index);
+        if self.index_uuid.is_nil() {
+            self.index_uuid = random_uuid();
+        }
+        let index_uuid = self.index_uuid;
+        if is_temporary(self.index) {
+            temporary::remember(self.index, index_uuid);
+        }
+        self.ask_store(async |store| Ok(claims::write(store, index_uuid, owner).await?));
+        self.owner = owner;
+    }
+
+    /// The folder; nil while none has been claimed.
     pub fn index_uuid(&self) -> Uuid {
         self.index_uuid
     }
 
-    /// Who writes.
+    /// Who writes; [`Owner::NOBODY`] while no folder has been claimed.
     pub fn owner(&self) -> Owner {
         self.owner
     }
@@ -73,12 +119,27 @@ impl<'a> Writer<'a> {
         outcome.unwrap_or_else(|failure| failure.raise())
     }
 
+    /// Runs a few requests to the store on a thread, and raises what goes wrong.
+    fn ask_store<T: Send>(
+        &mut self,
+        requests: impl AsyncFn(&dyn Store) -> Result<T, Failure> + Sync,
+    ) -> T {
+        self.run(|storage, control| {
+            let store = ::storage::open(storage, storage_metrics::get())?;
+            let runtime = threads::runtime("s3vector claim", 1)?;
+            let outcome = runtime.block_on(until_stopped(control, requests(&*store)));
+            runtime.shutdown_background();
+            outcome
+        })
+    }
+
     /// Turns rows into a segment in storage, from the graph of `base` if there is one. Returns the
     /// heap tids of its entries.
     pub fn write(&mut self, rows: &Rows, base: Option<Base<'_>>, generation: u32) -> Vec<u64> {
+        self.claim();
         let segment_uuid = random_uuid();
         let (parameters, index_uuid) = (self.parameters, self.index_uuid);
-        let threads = threads();
+        let threads = thread_count();
         let made = self.run(|storage, control| {
             let job = Job { rows, base, parameters, index_uuid, segment_uuid, storage, threads };
             assemble::run(&job, control)
@@ -110,8 +171,13 @@ impl Drop for Writer<'_> {
     }
 }
 
+/// Who would write an index here and now; raises an error when that is not known.
+fn here(index: pg_sys::Relation) -> Owner {
+    Owner::here(index).unwrap_or_else(|failure| failure.raise())
+}
+
 /// Threads a job may use: PostgreSQL's own limit for maintenance, and this process itself.
-fn threads() -> usize {
+fn thread_count() -> usize {
     // SAFETY: a plain variable of this process.
     let workers = unsafe { pg_sys::max_parallel_maintenance_workers } as usize;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);

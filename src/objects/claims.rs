@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::pages::meta::Owner;
+use crate::pages::owner::Owner;
 
 /// Name of the object that tells a folder's owner.
 pub const OWNER: &str = "owner.json";
@@ -21,6 +21,9 @@ struct StoredOwner {
     system_identifier: String,
     timeline: u32,
     directory: String,
+    /// Nil in what was written before there were tokens.
+    #[serde(default)]
+    token: Uuid,
     database: u32,
     relation: u32,
 }
@@ -38,6 +41,7 @@ impl From<Owner> for StoredOwner {
             system_identifier: owner.system_identifier.to_string(),
             timeline: owner.timeline,
             directory: owner.directory.to_string(),
+            token: owner.token,
             database: owner.database,
             relation: owner.relation,
         }
@@ -65,8 +69,8 @@ pub async fn read(store: &dyn Store, index: Uuid) -> Result<Option<Owner>, Stora
     let Ok(stored) = serde_json::from_slice::<StoredOwner>(&body) else { return Ok(None) };
     let numbers = (stored.system_identifier.parse(), stored.directory.parse());
     let (Ok(system_identifier), Ok(directory)) = numbers else { return Ok(None) };
-    let StoredOwner { timeline, database, relation, .. } = stored;
-    Ok(Some(Owner { system_identifier, timeline, directory, database, relation }))
+    let StoredOwner { timeline, token, database, relation, .. } = stored;
+    Ok(Some(Owner { system_identifier, timeline, directory, token, database, relation }))
 }
 
 /// Says that a copy, which `reader` writes, still reads `segments` of a folder that is not its own.
@@ -79,9 +83,9 @@ pub async fn register_reader(
     reader: Owner,
     segments: BTreeSet<Uuid>,
 ) -> Result<(), StorageError> {
-    let Owner { system_identifier, timeline, directory, database, relation } = reader;
+    let Owner { system_identifier, timeline, token, database, relation, .. } = reader;
     let key = format!(
-        "{index}/{READERS}/{system_identifier}-{timeline}-{directory}-{database}-{relation}.json"
+        "{index}/{READERS}/{system_identifier}-{timeline}-{token}-{database}-{relation}.json"
     );
     let body = StoredReader { owner: reader.into(), segments };
     let body = serde_json::to_vec_pretty(&body).unwrap_or_default();

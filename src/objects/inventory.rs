@@ -8,7 +8,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::claims::{self, OWNER, READERS};
-use crate::pages::meta::Owner;
+use crate::pages::owner::Owner;
 
 /// Name of the mark on what was first seen unused at the time the mark was written.
 const RETIRED: &str = "retired";
@@ -75,6 +75,8 @@ pub struct Plan {
     findings: Vec<Finding>,
     /// Marks on what is used after all.
     unmark: Vec<String>,
+    /// Folders of this cluster that bear no token yet, with who is to be named as their owner.
+    claims: Vec<(Uuid, Owner)>,
     /// Folders of others, with who reads which segments of them.
     readers: Vec<(Uuid, Owner, BTreeSet<Uuid>)>,
 }
@@ -95,7 +97,7 @@ enum Standing {
 
 impl Facts {
     fn standing(&self, folder: Uuid, owner: Owner) -> Standing {
-        if !owner.is_same_cluster(&self.here) {
+        if !owner.is_of_cluster(&self.here) {
             Standing::Foreign
         } else if !self.databases.contains(&owner.database) {
             Standing::Orphaned
@@ -139,6 +141,12 @@ pub async fn look_through(
     let mut plan = Plan::default();
     for &folder in folders {
         let Some(owner) = claims::read(store, folder).await? else { continue };
+        if owner.has_no_token() && owner.is_of_cluster(&facts.here) && !facts.dry_run {
+            // Somebody else may take it for its own as well. Judged from the next time on: until then
+            // that one finds out, and says what it reads.
+            plan.claims.push((folder, Owner { token: facts.here.token, ..owner }));
+            continue;
+        }
         let named = facts.named(folder);
         let gone = match facts.standing(folder, owner) {
             Standing::Busy => continue,
@@ -161,8 +169,11 @@ pub async fn look_through(
 /// # Errors
 /// Those of the store; what has been done until then stays done.
 pub async fn carry_out(store: &dyn Store, plan: Plan) -> Result<Vec<Finding>, StorageError> {
-    let Plan { mut findings, unmark, readers } = plan;
+    let Plan { mut findings, unmark, claims, readers } = plan;
     store.delete(&unmark).await?;
+    for (folder, owner) in claims {
+        claims::write(store, folder, owner).await?;
+    }
     for (folder, reader, segments) in readers {
         claims::register_reader(store, folder, reader, segments).await?;
     }
@@ -299,7 +310,7 @@ async fn delete(store: &dyn Store, keys: Vec<String>) -> Result<(), StorageError
 }
 
 /// Makes the folders of predecessors this database's own: of the same cluster on an older timeline or
-/// in another data directory, written by this database or by one that no longer exists. Returns them.
+/// with another token, written by this database or by one that no longer exists. Returns them.
 ///
 /// # Errors
 /// Those of the store.
@@ -309,12 +320,13 @@ pub async fn adopt(store: &dyn Store, facts: &Facts) -> Result<Vec<Uuid>, Storag
         let Some(owner) = claims::read(store, folder).await? else { continue };
         let predecessor = owner.system_identifier == facts.here.system_identifier
             && owner.timeline <= facts.here.timeline
-            && !owner.is_same_cluster(&facts.here);
+            && !owner.is_of_cluster(&facts.here);
         let ours =
             owner.database == facts.here.database || !facts.databases.contains(&owner.database);
         if predecessor && ours {
-            let owner = Owner { relation: owner.relation, ..facts.here };
-            claims::write(store, folder, owner).await?;
+            let live = facts.indexes.iter().find(|index| index.index_uuid == folder);
+            let relation = live.map_or(owner.relation, |index| index.identity.relation);
+            claims::write(store, folder, Owner { relation, ..facts.here }).await?;
             adopted.push(folder);
         }
     }

@@ -11,7 +11,9 @@
 //!
 //! Only an owner deletes. What it no longer needs it marks first, and deletes when the mark is older
 //! than `s3vector.gc_grace`: until then a replica that lags, a backup that is restored or a copy that
-//! has said that it reads finds everything in place.
+//! has said that it reads finds everything in place. Nor does an index write where its folders are not
+//! ([`place`]).
 
 pub mod claims;
 pub mod inventory;
+pub mod place;

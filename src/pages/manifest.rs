@@ -4,7 +4,8 @@ use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::delta::Frozen;
-use super::meta::{Meta, Owner};
+use super::meta::Meta;
+use super::owner::Owner;
 use super::page::{BODY, Damage, INVALID_BLOCK, Kind, META_BLOCK};
 use super::space::{Chain, allocate};
 use super::tombstones::{self, Bitmap};

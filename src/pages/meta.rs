@@ -3,10 +3,7 @@
 //! The page is the single point of publication: a reader that sees it sees a manifest, a delta
 //! and tombstones that belong together.
 
-use std::ffi::{CStr, OsStr};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::ffi::CStr;
 
 use distance::{Metric, Payload};
 use pgrx::pg_sys;
@@ -14,6 +11,7 @@ use pgrx::prelude::*;
 use segment::Compression;
 use uuid::Uuid;
 
+use super::owner::Owner;
 use super::page::{INVALID_BLOCK, Kind, META_BLOCK};
 use super::wal::{Change, Locked, MAIN};
 use crate::errors::raise;
@@ -45,65 +43,12 @@ pub struct Parameters {
     pub rotation_seed: u64,
 }
 
-/// Who wrote a folder of the store. A copy of the relation, in another database, on another
-/// cluster or on another timeline of the same one, sees an owner that is not itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The cluster.
-    pub system_identifier: u64,
-    /// Its timeline: changes when a standby is promoted or a backup restored.
-    pub timeline: u32,
-    /// The inode number of its data directory: changes when files are copied.
-    pub directory: u64,
-    /// The database.
-    pub database: u32,
-    /// The relation file.
-    pub relation: u32,
-}
-
-impl Owner {
-    /// Who would write `index` here and now. Not during recovery.
-    pub fn here(index: pg_sys::Relation) -> Self {
-        // SAFETY: `index` is an open relation.
-        let relation = unsafe { (*index).rd_locator.relNumber.to_u32() };
-        Self { relation, ..Self::of_database() }
-    }
-
-    /// This database, with no relation in particular. Not during recovery.
-    pub fn of_database() -> Self {
-        // SAFETY: set for every process with a database.
-        unsafe {
-            Self {
-                system_identifier: pg_sys::GetSystemIdentifier(),
-                timeline: pg_sys::GetWALInsertionTimeLine(),
-                directory: directory(),
-                database: pg_sys::MyDatabaseId.to_u32(),
-                relation: 0,
-            }
-        }
-    }
-
-    /// Whether another owner is of the same cluster: no clone, no ancestor, no descendant.
-    pub fn is_same_cluster(&self, other: &Self) -> bool {
-        (self.system_identifier, self.timeline, self.directory)
-            == (other.system_identifier, other.timeline, other.directory)
-    }
-}
-
-/// The inode number of the data directory; 0 if it cannot be told.
-fn directory() -> u64 {
-    // SAFETY: DataDir is set before any library is loaded and never changes.
-    let path = unsafe { CStr::from_ptr(pg_sys::DataDir) };
-    let path = Path::new(OsStr::from_bytes(path.to_bytes()));
-    std::fs::metadata(path).map_or(0, |metadata| metadata.ino())
-}
-
 /// The meta page's contents.
 #[derive(Clone, Copy, Debug)]
 pub struct Meta {
     /// Names the index in storage: the folder of its segments.
     pub index_uuid: Uuid,
-    /// Who writes below that folder.
+    /// Who writes below that folder; [`Owner::NOBODY`] while there is none.
     pub owner: Owner,
     /// Fixed when the index is created.
     pub parameters: Parameters,
@@ -161,14 +106,18 @@ struct Stored {
     compression: u8,
     compression_level: u8,
     reserved: [u8; 3],
+    token: [u8; 16],
 }
 
+/// Bytes of the stored form before it had a token.
+const WITHOUT_TOKEN: usize = size_of::<Stored>() - size_of::<Uuid>();
+
 impl Meta {
-    /// A new, empty index that this database is about to own.
-    pub fn create(index: pg_sys::Relation, parameters: Parameters) -> Self {
+    /// A new, empty index that has no folder yet.
+    pub fn create(parameters: Parameters) -> Self {
         Self {
-            index_uuid: random_uuid(),
-            owner: Owner::here(index),
+            index_uuid: Uuid::nil(),
+            owner: Owner::NOBODY,
             parameters,
             manifest_head: INVALID_BLOCK,
             tombstone_head: INVALID_BLOCK,
@@ -219,6 +168,7 @@ impl Meta {
         let mut page = change.edit(buffer);
         let mut meta = Self::decode(page.body());
         edit(&mut meta);
+        page.grow(size_of::<Stored>().saturating_sub(page.body().len()));
         meta.encode(page.body_mut());
     }
 
@@ -259,6 +209,7 @@ impl Meta {
             compression: p.compression as u8,
             compression_level: p.compression_level,
             reserved: [0; 3],
+            token: self.owner.token.into_bytes(),
         };
         assert!(body.len() >= size_of::<Stored>(), "meta page too short");
         // SAFETY: the body is long enough and `Stored` is plain data.
@@ -266,11 +217,14 @@ impl Meta {
     }
 
     fn decode(body: &[u8]) -> Self {
-        if body.len() < size_of::<Stored>() {
+        if body.len() < WITHOUT_TOKEN {
             corrupt("it is too short")
         }
-        // SAFETY: the body is long enough and every bit pattern is a valid `Stored`.
-        let s = unsafe { body.as_ptr().cast::<Stored>().read_unaligned() };
+        let mut bytes = [0u8; size_of::<Stored>()];
+        let length = body.len().min(bytes.len());
+        bytes[..length].copy_from_slice(&body[..length]);
+        // SAFETY: `bytes` has the size of `Stored`, for which every bit pattern is valid.
+        let s = unsafe { bytes.as_ptr().cast::<Stored>().read_unaligned() };
         let parameters = Parameters {
             dimensions: s.dimensions as usize,
             metric: Metric::from_u8(s.metric).unwrap_or_else(|| corrupt("unknown metric")),
@@ -291,6 +245,7 @@ impl Meta {
                 system_identifier: s.system_identifier,
                 timeline: s.timeline,
                 directory: s.directory,
+                token: Uuid::from_bytes(s.token),
                 database: s.database,
                 relation: s.relation,
             },
@@ -307,25 +262,6 @@ impl Meta {
             segment_entries: s.segment_entries,
         }
     }
-}
-
-/// A random (version 4) uuid from PostgreSQL's strong random source.
-pub fn random_uuid() -> Uuid {
-    uuid::Builder::from_random_bytes(random_bytes()).into_uuid()
-}
-
-/// A random seed from PostgreSQL's strong random source.
-pub fn random_seed() -> u64 {
-    u64::from_le_bytes(random_bytes())
-}
-
-fn random_bytes<const N: usize>() -> [u8; N] {
-    let mut bytes = [0u8; N];
-    // SAFETY: the buffer is N bytes long.
-    if !unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), N) } {
-        raise(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "could not generate random bytes", "", "");
-    }
-    bytes
 }
 
 /// The index's name for messages.

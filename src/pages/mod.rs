@@ -24,6 +24,7 @@ use page::Damage;
 pub mod delta;
 pub mod manifest;
 pub mod meta;
+pub mod owner;
 pub mod pack;
 pub mod page;
 pub mod space;

@@ -21,6 +21,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::errors::raise;
+use crate::identity;
 
 pub mod counters;
 pub mod fetch_slots;
@@ -80,6 +81,7 @@ unsafe extern "C-unwind" fn startup() {
         if let Some(previous) = PREVIOUS_STARTUP {
             previous();
         }
+        identity::learn();
         let locks = pg_sys::GetNamedLWLockTranche(TRANCHE.as_ptr());
         counters::attach(area(c"s3vector counters", counters::size()), lock::Lock::nth(locks, 1));
         registry::attach(area(c"s3vector registry", registry::size()), lock::Lock::nth(locks, 0));

@@ -91,6 +91,11 @@ impl Builder {
 impl Cluster {
     /// A new cluster with the library preloaded, not yet started.
     pub fn builder() -> Builder {
+        Self::builder_in(&tools::directory())
+    }
+
+    /// As [`Cluster::builder`], with the cluster's folder in `place`.
+    pub fn builder_in(place: &Path) -> Builder {
         let settings = [
             ("shared_preload_libraries", "s3vector"),
             ("s3vector.cache_size", "32MB"),
@@ -100,7 +105,7 @@ impl Cluster {
             ("autovacuum", "off"),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self::builder_on(settings.into(), |data| {
+        Self::builder_on(place, settings.into(), |data| {
             run_as_server_user(
                 Command::new(tools::postgres("initdb"))
                     .args(["-U", "postgres", "--auth=trust", "--encoding=UTF8"])
@@ -110,14 +115,15 @@ impl Cluster {
         })
     }
 
-    /// A cluster with `settings` whose data directory `make` fills, not yet started.
+    /// A cluster in `place` with `settings` whose data directory `make` fills, not yet started.
     pub(crate) fn builder_on(
+        place: &Path,
         settings: BTreeMap<String, String>,
         make: impl FnOnce(&Path),
     ) -> Builder {
         let folder = tempfile::Builder::new()
             .prefix("c")
-            .tempdir_in(tools::directory())
+            .tempdir_in(place)
             .expect("a folder for the cluster");
         give_to_server_user(folder.path());
         let cluster = Self { folder, settings, launcher: Vec::new(), server: None };

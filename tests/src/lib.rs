@@ -20,6 +20,7 @@
 //! - [`items`]: vectors, their table, exact answers and recall.
 //! - [`answers`]: asking an index and checking what every answer must fulfil.
 //! - [`standby`]: copies of a cluster: streaming standbys, restored backups.
+//! - [`volumes`]: file systems of a test's own.
 //! - [`store`]: what lies in a folder of objects. [`upkeep`]: flush, sweep and what they report.
 //! - [`reading`]: what queries read and from where; the storage worker.
 //! - [`model`]: what clients know of the rows they wrote while servers died.
@@ -45,6 +46,7 @@ pub mod store;
 pub mod tcp_proxy;
 pub mod tools;
 pub mod upkeep;
+pub mod volumes;
 pub mod wait;
 
 pub use cluster::Cluster;

@@ -8,7 +8,7 @@ use std::process::Command;
 use postgres::Client;
 use tempfile::TempDir;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Builder, Cluster};
 use crate::process::{give_to_server_user, run_as_server_user};
 use crate::tools;
 use crate::wait::{wait_for, wait_until};
@@ -54,16 +54,28 @@ impl Cluster {
     /// Starts a streaming standby of this cluster with the same settings and the same store.
     pub fn standby(&self) -> Self {
         let settings = self.settings_of_a_copy();
-        Self::builder_on(settings, |data| base_backup(self, data, &["-R"])).start_bare()
+        let backup = |data: &Path| base_backup(self, data, &["-R"]);
+        Self::builder_on(&tools::directory(), settings, backup).start_bare()
+    }
+
+    /// A base backup of this cluster in `place`, to be started beside it as if it were the original.
+    pub fn base_backup_in(&self, place: &Path) -> Builder {
+        let backup = |data: &Path| base_backup(self, data, &[]);
+        Self::builder_on(place, self.settings_of_a_copy(), backup)
     }
 
     /// Starts a copy of this cluster's files, as somebody without PostgreSQL's tools would make it.
     /// This cluster must be stopped.
     pub fn copy_files(&self) -> Self {
+        self.copy_files_in(&tools::directory()).start_bare()
+    }
+
+    /// A copy of this cluster's files in `place`. This cluster must be stopped.
+    pub fn copy_files_in(&self, place: &Path) -> Builder {
         let copy = |data: &Path| {
             run_as_server_user(Command::new("cp").arg("-a").arg(self.data()).arg(data));
         };
-        Self::builder_on(self.settings_of_a_copy(), copy).start_bare()
+        Self::builder_on(place, self.settings_of_a_copy(), copy)
     }
 
     /// Waits until this standby has replayed what `primary` has committed.
@@ -118,7 +130,7 @@ impl Backup {
     pub fn restore(&self, of: &Cluster, point: &str) -> Cluster {
         let mut settings = of.settings_of_a_copy();
         settings.insert("archive_mode".to_owned(), "off".to_owned());
-        let cluster = Cluster::builder_on(settings, |data| {
+        let cluster = Cluster::builder_on(&tools::directory(), settings, |data| {
             run_as_server_user(Command::new("cp").arg("-a").arg(self.data()).arg(data));
             run_as_server_user(Command::new("touch").arg(data.join("recovery.signal")));
         })

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Rows whose integer inner products are computed before they are turned into estimates.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 
 /// The scale's limit: times the largest `y`, about 10^9, it is still finite. So no infinity is ever
 /// multiplied by zero, nor added to its opposite, and no estimate is NaN.

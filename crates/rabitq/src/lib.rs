@@ -25,6 +25,7 @@
 //!   ones.
 //! - [`query`](Query), [`node`](NodeQuery): what is compared with codes.
 //! - [`bounds`](Bounds): how far an estimate can be off.
+//! - `sweep`: bounds of all rows, one after the other, that hold for all but one in a million.
 //! - `kernels`: integer inner products, one instruction set a file; `wide` runs ordinary loops
 //!   with the widest vectors of the machine.
 //!
@@ -46,6 +47,7 @@ mod random;
 mod rescale;
 mod rotation;
 mod sketch;
+mod sweep;
 mod wide;
 
 pub use bounds::{Bounds, EPSILON};

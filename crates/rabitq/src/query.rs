@@ -4,7 +4,7 @@ use distance::{Kernels, Metric};
 
 use crate::{
     Bits, Bounds, Codes, Quantizer,
-    bounds::Errors,
+    bounds::{EPSILON, Errors},
     estimator::Estimator,
     kernels::QueryBlock,
     layout::BLOCK,
@@ -20,7 +20,7 @@ const LARGEST: f32 = 127.0;
 #[derive(Clone, Debug)]
 pub struct Query {
     estimator: Estimator,
-    errors: Errors,
+    pub(crate) errors: Errors,
 }
 
 impl Quantizer {
@@ -144,7 +144,22 @@ impl Query {
     /// # Panics
     /// When `code` is shorter than a code or `factors` than [`FACTORS`].
     pub fn bounds_around(&self, estimate: f32, code: &[u8], factors: &[f32]) -> Bounds {
-        self.errors.bounds(estimate, code, factors)
+        self.bounds_within(EPSILON, estimate, code, factors)
+    }
+
+    /// [`bounds_around`](Self::bounds_around) with bounds `epsilon` standard deviations away, not
+    /// [`EPSILON`](crate::EPSILON).
+    ///
+    /// # Panics
+    /// When `code` is shorter than a code or `factors` than [`FACTORS`].
+    pub fn bounds_within(
+        &self,
+        epsilon: f64,
+        estimate: f32,
+        code: &[u8],
+        factors: &[f32],
+    ) -> Bounds {
+        self.errors.bounds(estimate, code, factors, epsilon)
     }
 
     /// Bits of the codes this query compares with.

@@ -149,14 +149,17 @@ fn nearest(expected: &Expected, returned: &[&Answer], possible: &[&Answer]) -> (
     (returned.iter().filter(within).count().min(exact.len()), exact.len())
 }
 
-/// Rows that come after a farther one.
+/// Rows that come after a farther one. Of equal ones after each other only the first counts: a late
+/// row of the index can be several of a join.
 fn late(rows: &[&Answer], rounding: f64) -> usize {
     let mut farthest = f64::NEG_INFINITY;
+    let mut before = None;
     let mut late = 0;
     for row in rows {
         let key = row.key();
-        late += usize::from(key < farthest - rounding);
+        late += usize::from(key < farthest - rounding && before != Some(&row.distance));
         farthest = farthest.max(key);
+        before = Some(&row.distance);
     }
     late
 }

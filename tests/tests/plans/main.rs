@@ -194,6 +194,8 @@ fn make(
     }
     let rows = session.look(&world.indexes())?;
     let indexes: Vec<String> = rows.into_iter().filter_map(|row| row[0].clone()).collect();
+    let parts = if world.partitioned { 3 } else { 1 };
+    assert_eq!(indexes.len(), parts * world.columns.len(), "indexes of {}", world.table);
     for sql in world.past(&indexes) {
         session.change(&sql)?;
     }

@@ -172,6 +172,7 @@ fn meanwhile(
             let text =
                 query.texts.all.replace("{seen}", &query.indexed).replace("{limit}", " LIMIT 7");
             reader.ask(&text.replace("{q}", &query.another))?;
+            reader.scans();
         }
         Meanwhile::CurrentOf => {
             if let Some(last) = rows.last() {

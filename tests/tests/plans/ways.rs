@@ -127,6 +127,7 @@ pub fn ask(
             if !query.form.changes() {
                 // The plan is used a second time, with another limit.
                 session.ask(&format!("EXECUTE asked ({}, 2, 0)", query.another))?;
+                session.scans();
             }
             session.ask(&execute)
         }

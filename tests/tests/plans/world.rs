@@ -212,10 +212,11 @@ impl World {
 
     /// A query for the names of its indexes.
     pub fn indexes(&self) -> String {
+        let pattern = if self.partitioned { r"_p\d" } else { "" };
         format!(
-            "SELECT i.indexrelid::regclass FROM pg_partition_tree('{0}') p \
-             JOIN pg_index i ON i.indrelid = p.relid JOIN pg_class c ON c.oid = i.indexrelid \
-             JOIN pg_am a ON a.oid = c.relam WHERE p.isleaf AND a.amname = 's3vector' ORDER BY 1",
+            "SELECT i.indexrelid::regclass FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid \
+             JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam \
+             WHERE a.amname = 's3vector' AND t.relname ~ '^{}{pattern}$' ORDER BY 1",
             self.table
         )
     }

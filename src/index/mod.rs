@@ -31,7 +31,7 @@ pub mod limit;
 pub mod maintain;
 pub mod merge;
 pub mod options;
-mod pending;
+pub mod pending;
 pub mod policy;
 pub mod rerank;
 pub mod scan;

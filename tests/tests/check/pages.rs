@@ -5,7 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use harness::check::try_check;
 use harness::cluster::Stop;
+use harness::errors::failure;
 use harness::process::run_as_server_user;
 use harness::tools;
 use harness::upkeep::flush;
@@ -101,10 +103,15 @@ fn ground() -> Ground {
 fn a_page_that_was_overwritten() {
     for (kind, name) in [(MANIFEST, "Manifest"), (TOMBSTONES, "Tombstones"), (DELTA, "Delta")] {
         let mut ground = ground();
-        Pages::edit(&mut ground, |pages| pages.first(kind).1.fill(0x5A));
+        // With a header that PostgreSQL accepts.
+        Pages::edit(&mut ground, |pages| pages.first(kind).1[HEADER..].fill(0x5A));
         expect(&ground.findings(), &["pages"], &[&format!("not a {name}")]);
     }
     let mut ground = ground();
+    Pages::edit(&mut ground, |pages| pages.first(DELTA).1.fill(0x5A));
+    failure(try_check(&mut ground.client(), "items_index", false))
+        .expect("XX001", &["invalid page"]);
+    let mut ground = self::ground();
     Pages::edit(&mut ground, |pages| pages.first(META).1[SPECIAL] ^= 1);
     expect(&ground.findings(), &["pages"], &["block 0", "not a Meta page"]);
 }

@@ -197,13 +197,16 @@ fn it_keeps_nobody_waiting_and_can_be_cancelled() {
                        AND wait_event = 'PgSleep'";
             client.query_one(sql, &[]).expect("activity").get::<_, i64>(0) == 1
         });
-        client
-            .batch_execute(
-                "SET lock_timeout = '5s'; INSERT INTO items SELECT id + 9000, note, embedding FROM items WHERE id < 50;
-                 UPDATE items SET note = 3 WHERE id < 100; DELETE FROM items WHERE id < 20;
-                 VACUUM items; SELECT FROM s3vector_flush('slow')",
-            )
-            .expect("nobody waits");
+        for sql in [
+            "SET lock_timeout = '5s'",
+            "INSERT INTO items SELECT id + 9000, note, embedding FROM items WHERE id < 50",
+            "UPDATE items SET note = 3 WHERE id < 100",
+            "DELETE FROM items WHERE id < 20",
+            "VACUUM items",
+            "SELECT FROM s3vector_flush('slow')",
+        ] {
+            client.batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        }
         token.cancel_query(postgres::NoTls).expect("cancelled");
         failure(checking.join().expect("the checker")).expect("57014", &[]);
     });

@@ -5,8 +5,11 @@ use std::fs;
 use harness::check::{findings, try_check};
 use harness::errors::failure;
 use harness::items::Source;
+use harness::process::free_port;
 use harness::{Cluster, Items, Metric};
 use postgres::Client;
+
+use crate::expect;
 
 fn items(cluster: &Cluster) -> (Client, Items) {
     let mut client = cluster.client();
@@ -108,21 +111,34 @@ fn a_temporary_index_of_another_session() {
     assert_eq!(findings(&mut other, "mine_index"), []);
 }
 
-/// A store that cannot be asked is an error: nothing is known of what it holds.
+/// A store that cannot be asked is an error: nothing is known of what it holds. A folder that is not there is
+/// one without objects.
 #[test]
 fn a_store_that_is_away() {
-    let cluster = Cluster::start();
-    cluster.damaged();
+    let mut cluster = Cluster::start();
     let (mut client, _) = items(&cluster);
     let away = cluster.store().with_extension("away");
     fs::rename(cluster.store(), &away).expect("the store is away");
-    fs::write(cluster.store(), "").expect("a file in its place");
-    let error = failure(try_check(&mut client, "items_index", false));
-    println!("{error:?}");
-    assert!(error.text().contains("zarr.json"), "{error:?}");
-    fs::remove_file(cluster.store()).expect("the file is gone");
+    let found = findings(&mut client, "items_index");
+    expect(&found, &["objects"], &["zarr.json", "does not exist"]);
     fs::rename(&away, cluster.store()).expect("the store is back");
     assert_eq!(findings(&mut client, "items_index"), []);
+
+    let url = format!("file://{}", cluster.store().display());
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let set = |url: &str| ("s3vector.storage_url", url.to_owned());
+    let s3 = [
+        ("s3vector.s3_endpoint", nobody),
+        ("s3vector.s3_region", "nowhere".to_owned()),
+        ("s3vector.s3_access_key_id", "key".to_owned()),
+        ("s3vector.s3_secret_access_key", "secret".to_owned()),
+    ];
+    cluster.reconfigure(&s3);
+    cluster.reconfigure(&[set("s3://bucket")]);
+    failure(try_check(&mut cluster.client(), "items_index", false))
+        .expect("08006", &["zarr.json", "s3_endpoint"]);
+    cluster.reconfigure(&[set(&url)]);
+    assert_eq!(findings(&mut cluster.client(), "items_index"), []);
 }
 
 /// An old snapshot can see rows that a younger index was not made for.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use uuid::Uuid;
 
 use super::vectors::{self, Plan, UNKNOWN, Unread};
 use crate::pages::manifest::{self, SegmentEntry};
@@ -40,11 +41,42 @@ pub struct Moment {
     delta: Vec<Entry>,
 }
 
+/// A segment whose graph cannot be had, and why.
+pub type Unreadable = (SegmentEntry, String);
+
+/// The graphs of an index's segments, kept from one moment to the next: with too little
+/// `s3vector.graph_memory` for all of them each would otherwise be loaded anew every time.
+#[derive(Default)]
+pub struct Graphs(HashMap<Uuid, Rc<Graph>>);
+
+impl Graphs {
+    /// Those of `segments`, in their order; all others are given up.
+    ///
+    /// # Errors
+    /// The first segment whose graph cannot be had, and why.
+    fn of(&mut self, segments: &[SegmentEntry]) -> Result<Vec<Rc<Graph>>, Unreadable> {
+        let mut before = std::mem::take(&mut self.0);
+        for segment in segments {
+            let known = before.remove(&segment.segment_uuid);
+            let graph = known.map_or_else(|| graph(segment), Ok).map_err(|why| (*segment, why))?;
+            self.0.insert(segment.segment_uuid, graph);
+        }
+        Ok(segments.iter().map(|segment| Rc::clone(&self.0[&segment.segment_uuid])).collect())
+    }
+}
+
 impl Moment {
-    /// The present one. With `prints` the delta's vectors are looked at. `None` when the graph of a segment cannot be had, which has been told
-    /// by then.
-    pub fn read(index: pg_sys::Relation, prints: bool) -> Option<Self> {
-        for _ in 0..ATTEMPTS {
+    /// The present one. With `prints` the delta's vectors are looked at.
+    ///
+    /// # Errors
+    /// A segment of the index whose graph cannot be had, and why.
+    pub fn read(
+        index: pg_sys::Relation,
+        graphs: &mut Graphs,
+        prints: bool,
+    ) -> Result<Self, Unreadable> {
+        let mut attempts = 1..=ATTEMPTS;
+        loop {
             // The delta before the tombstones: VACUUM marks a row's old entry before the row's place is
             // given to another one, whose entry goes into the delta. So both are never seen to be alive.
             let (delta, segments, dead) = consistent(index, |meta| {
@@ -59,26 +91,21 @@ impl Moment {
                 let dead = tombstones::read(index, meta, &segments)?;
                 Ok((entries, segments, dead))
             });
-            let mut held = Vec::with_capacity(segments.len());
-            let mut unreadable = None;
-            for (segment, dead) in segments.into_iter().zip(dead) {
-                match graph(&segment) {
-                    Ok(graph) => held.push(Held { segment, graph, dead }),
-                    Err(_) => {
-                        unreadable = Some(segment);
-                        break;
+            match graphs.of(&segments) {
+                Ok(graphs) => {
+                    let held = segments.into_iter().zip(graphs).zip(dead);
+                    let held = held.map(|((segment, graph), dead)| Held { segment, graph, dead });
+                    return Ok(Self { segments: held.collect(), delta });
+                }
+                // One that has been replaced meanwhile may be gone.
+                Err((segment, why)) => {
+                    if is_listed(index, segment) || attempts.next().is_none() {
+                        return Err((segment, why));
                     }
                 }
             }
-            match unreadable {
-                None => return Some(Self { segments: held, delta }),
-                Some(segment) if is_listed(index, segment) => return None,
-                Some(_) => {
-                    pgrx::check_for_interrupts!();
-                }
-            }
+            pgrx::check_for_interrupts!();
         }
-        None
     }
 
     /// Live entries.

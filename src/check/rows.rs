@@ -163,8 +163,7 @@ unsafe extern "C-unwind" fn take(
             return;
         }
         // A vector may lie outside the table's pages: it is looked at only where that tells something.
-        let p = target.parameters;
-        let looks = target.vectors || p.metric == Metric::Cosine || p.payload == Payload::Float16;
+        let looks = target.vectors || target.parameters.metric == Metric::Cosine;
         let vector = looks.then(|| Vector::new(*values));
         if let Some(vector) = &vector
             && !target.is_wanted(tid, vector.as_slice())

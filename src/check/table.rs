@@ -17,7 +17,7 @@ use std::ops::Range;
 use pgrx::pg_sys;
 
 use super::findings::{Finding, Findings, Part};
-use super::moment::{Entry, Moment, is_listed};
+use super::moment::{Entry, Graphs, Moment, Unreadable, is_listed};
 use super::places::{Place, Places};
 use super::rows::{self, Scan, Seen};
 use super::tid_text;
@@ -83,19 +83,32 @@ pub unsafe fn check(
     scope: Scope,
     found: &mut Findings,
 ) {
-    let Some(moment) = Moment::read(index, false) else { return };
+    let mut graphs = Graphs::default();
+    let moment = match Moment::read(index, &mut graphs, false) {
+        Ok(moment) => moment,
+        Err(unreadable) => return not_compared(found, unreadable),
+    };
     // SAFETY: by the contract. The size comes after the snapshot: what this sees lies within.
     let blocks =
         unsafe { pg_sys::RelationGetNumberOfBlocksInFork(heap, pg_sys::ForkNumber::MAIN_FORKNUM) };
     let ranges = ranges(&moment, blocks);
     drop(moment);
     let parameters = Meta::read(index).parameters;
-    let mut check =
-        Check { index, heap, snapshot, scope, parameters, blocks, told: HashSet::new(), found };
+    let told = HashSet::new();
+    let mut check = Check { index, heap, snapshot, scope, parameters, blocks, graphs, told, found };
     for range in ranges {
         pgrx::check_for_interrupts!();
-        check.range(range);
+        if let Err(unreadable) = check.range(range) {
+            return not_compared(found, unreadable);
+        }
     }
+}
+
+/// Tells that the table could not be looked at, or not all of it.
+fn not_compared(found: &mut Findings, unreadable: Unreadable) {
+    let (segment, why) = unreadable;
+    let problem = format!("its entries are not compared with the table: {why}");
+    found.add(Part::Heap, Some(segment.segment_uuid), segment.prefix(), problem);
 }
 
 /// Cuts the table so that the entries of each part fit into memory. The last part has no end.
@@ -131,14 +144,19 @@ struct Check<'a> {
     parameters: Parameters,
     /// The table's size at the beginning.
     blocks: pg_sys::BlockNumber,
+    graphs: Graphs,
     /// Objects that could not be read, which is told once.
     told: HashSet<String>,
     found: &'a mut Findings,
 }
 
 impl Check<'_> {
-    fn range(&mut self, tids: Range<u64>) {
-        let Some(entries) = self.entries(&tids) else { return };
+    /// Looks at a part of the table.
+    ///
+    /// # Errors
+    /// A segment that cannot be read, and why.
+    fn range(&mut self, tids: Range<u64>) -> Result<(), Unreadable> {
+        let entries = self.entries(&tids)?;
         let mut suspects = Vec::new();
         let equal = entries.windows(2).filter(|pair| pair[0].tid == pair[1].tid);
         suspects.extend(equal.map(|pair| Suspect { tid: pair[0].tid, why: Why::Twice }));
@@ -147,19 +165,20 @@ impl Check<'_> {
             self.compare(&tids, &entries, &mut suspects);
         }
         drop(entries);
-        self.resolve(suspects);
+        self.resolve(suspects)
     }
 
     /// The live entries of rows in `tids`.
-    fn entries(&mut self, tids: &Range<u64>) -> Option<Vec<Entry>> {
-        for attempt in 1.. {
-            let moment = Moment::read(self.index, self.scope.vectors)?;
+    fn entries(&mut self, tids: &Range<u64>) -> Result<Vec<Entry>, Unreadable> {
+        let mut attempts = 1..ATTEMPTS;
+        loop {
+            let moment = Moment::read(self.index, &mut self.graphs, self.scope.vectors)?;
             if !self.scope.vectors {
-                return Some(moment.entries(tids));
+                return Ok(moment.entries(tids));
             }
             let (entries, unread) = moment.entries_with_prints(tids);
             let replaced = |unread: &Unread| !is_listed(self.index, unread.segment);
-            if attempt < ATTEMPTS && unread.iter().any(replaced) {
+            if unread.iter().any(replaced) && attempts.next().is_some() {
                 continue;
             }
             for Unread { segment, fault } in unread {
@@ -168,9 +187,8 @@ impl Check<'_> {
                     self.found.add(Part::Objects, segment, fault.key, fault.what);
                 }
             }
-            return Some(entries);
+            return Ok(entries);
         }
-        None
     }
 
     /// Compares entries with the rows of the table in both directions.
@@ -209,13 +227,16 @@ impl Check<'_> {
     }
 
     /// Looks at suspects again, the index first and then the table, and tells what is left of them.
-    fn resolve(&mut self, mut suspects: Vec<Suspect>) {
+    ///
+    /// # Errors
+    /// A segment that cannot be read, and why.
+    fn resolve(&mut self, mut suspects: Vec<Suspect>) -> Result<(), Unreadable> {
         for _ in 0..LOOKS {
             if suspects.is_empty() {
-                return;
+                return Ok(());
             }
             let rows: HashSet<u64> = suspects.iter().map(|suspect| suspect.tid).collect();
-            let Some(moment) = Moment::read(self.index, false) else { return };
+            let moment = Moment::read(self.index, &mut self.graphs, false)?;
             let counts = moment.count(&rows);
             drop(moment);
             // SAFETY: the contract of `check`.
@@ -258,5 +279,6 @@ impl Check<'_> {
             let place = tid_text(tid);
             self.found.push(Finding { part, segment: None, place, problem });
         }
+        Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! The graph of a segment in memory: whether it is what a build makes. Runs on a thread: nothing here calls PostgreSQL.
+//! The graph of a segment in memory: whether it is what a build makes. Runs on a thread: nothing
+//! here calls PostgreSQL.
 
 use hnsw::{Reached, crooked, validate};
 use segment::{Contents, ResidentView};

@@ -1,9 +1,9 @@
 //! The pages of an index and the lists they form.
 //!
 //! Every list is read from the meta page on, in one moment of the index: if a publication comes in
-//! between, all is read again. Inserts go on meanwhile. They let the delta grow at its end and take pages from the
-//! front of the free list, so what has been read before stays true, and the free list comes last.
-//! Pages in no list are what a crash has left, and no fault.
+//! between, all is read again. Inserts go on meanwhile. They let the delta grow at its end and take
+//! pages from the front of the free list, so what has been read before stays true, and the free
+//! list comes last. Pages in no list are what a crash has left, and no fault.
 
 use pgrx::pg_sys;
 
@@ -17,7 +17,8 @@ use crate::pages::{consistent, manifest, tombstones};
 /// How often the free list is read again when pages are taken from it meanwhile.
 const FREE_ATTEMPTS: usize = 8;
 
-/// Checks all lists. Returns whether the index can be read: that they are lists of pages of their kind.
+/// Checks all lists. Returns whether the index can be read: that they are lists of pages of their
+/// kind.
 pub fn check(index: pg_sys::Relation, found: &mut Findings) -> bool {
     if blocks(index) == 0 {
         found.add(Part::Pages, None, "block 0", "the index has no pages");
@@ -95,8 +96,8 @@ impl Lists {
         self.free();
     }
 
-    /// Visits the pages of a list, each a page of one of `kinds`; a list that cannot be followed to its end is told of.
-    /// Returns its blocks.
+    /// Visits the pages of a list, each a page of one of `kinds`; a list that cannot be followed to
+    /// its end is told of. Returns its blocks.
     fn follow(
         &mut self,
         name: &'static str,

@@ -1,12 +1,12 @@
-//! Whether an index is whole: its pages, its segments in the store, their graphs in memory, and its entries
-//! against the rows of the table.
+//! Whether an index is whole: its pages, its segments in the store, their graphs in memory, and its
+//! entries against the rows of the table.
 //!
 //! ```text
 //!   lists (delta) ─▶ segments (store, links) ─▶ table ─▶ rows, places, moment (vectors) ─▶ findings
 //! ```
 //!
-//! Nothing is locked that writers need. Everybody goes on meanwhile, so each part says which moments it compares,
-//! and what looks wrong is looked at again before it is told.
+//! Nothing is locked that writers need. Everybody goes on meanwhile, so each part says which
+//! moments it compares, and what looks wrong is looked at again before it is told.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -70,7 +70,8 @@ fn tid_text(tid: u64) -> String {
 struct Snapshot(pg_sys::Snapshot);
 
 impl Snapshot {
-    /// The transaction's present one. Raises an error when it may see rows that the index was not made for.
+    /// The transaction's present one. Raises an error when it may see rows that the index was not
+    /// made for.
     ///
     /// # Safety
     /// `index` is an open index.
@@ -107,7 +108,8 @@ impl Drop for Snapshot {
     }
 }
 
-/// Runs the expressions and the predicate of an index as the owner of its table, who can do no more than in CREATE INDEX.
+/// Runs the expressions and the predicate of an index as the owner of its table, who can do no more
+/// than in CREATE INDEX.
 struct AsOwner {
     user: pg_sys::Oid,
     context: i32,

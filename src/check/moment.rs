@@ -77,8 +77,9 @@ impl Moment {
     ) -> Result<Self, Unreadable> {
         let mut attempts = 1..=ATTEMPTS;
         loop {
-            // The delta before the tombstones: VACUUM marks a row's old entry before the row's place is
-            // given to another one, whose entry goes into the delta. So both are never seen to be alive.
+            // The delta before the tombstones: VACUUM marks a row's old entry before the row's
+            // place is given to another one, whose entry goes into the delta. So both are never
+            // seen to be alive.
             let (delta, segments, dead) = consistent(index, |meta| {
                 let mut entries = Vec::new();
                 let visit = |tid: u64, vector: &[u8]| {
@@ -136,7 +137,8 @@ impl Moment {
         entries
     }
 
-    /// The same with the fingerprints of their vectors, which are read from the store; and what could not be read.
+    /// The same with the fingerprints of their vectors, which are read from the store; and what
+    /// could not be read.
     pub fn entries_with_prints(&self, tids: &Range<u64>) -> (Vec<Entry>, Vec<Unread>) {
         let mut entries: Vec<Entry> =
             self.delta.iter().filter(|entry| tids.contains(&entry.tid)).copied().collect();
@@ -171,8 +173,8 @@ pub fn is_listed(index: pg_sys::Relation, segment: SegmentEntry) -> bool {
 /// The graph of a segment, mapped into this process.
 ///
 /// # Errors
-/// Why it cannot be made of what is stored, in words. What has nothing to do with the segment, as a store that is away,
-/// raises an error.
+/// Why it cannot be made of what is stored, in words. What has nothing to do with the segment, as a
+/// store that is away, raises an error.
 pub fn graph(segment: &SegmentEntry) -> Result<Rc<Graph>, String> {
     let (index, segment) = (segment.index_uuid, segment.segment_uuid);
     // Caught without a subtransaction: where these are raised nothing is held.

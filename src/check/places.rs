@@ -104,7 +104,8 @@ impl Places {
     fn is_seen(&mut self, tid: u64) -> bool {
         let mut tid = u64_to_tid(tid);
         let (mut again, mut all_dead) = (false, false);
-        // SAFETY: all pointers were made by `open` and live; the slot is cleared before it is filled again.
+        // SAFETY: all pointers were made by `open` and live; the slot is cleared before it is
+        // filled again.
         unsafe {
             let seen = pg_sys::table_index_fetch_tuple(
                 self.fetch,

@@ -62,9 +62,9 @@ pub struct Scan<'a> {
     pub blocks: pg_sys::BlockNumber,
 }
 
-/// Marks in `seen` the entries of all rows that the index must have, and tells `suspect` of those that have none, or one
-/// with another vector. PostgreSQL's own scan for building an index knows chains of row versions,
-/// predicates and expressions.
+/// Marks in `seen` the entries of all rows that the index must have, and tells `suspect` of those
+/// that have none, or one with another vector. PostgreSQL's own scan for building an index knows
+/// chains of row versions, predicates and expressions.
 ///
 /// # Safety
 /// Open relations that belong together, and a registered snapshot.
@@ -82,8 +82,8 @@ pub unsafe fn scan(scan: &Scan<'_>, seen: &mut Seen<'_>, suspect: &mut dyn FnMut
         suspect,
         stored: Vec::new(),
     };
-    // SAFETY: by the contract. As in the first scan of CREATE INDEX CONCURRENTLY rows are those of a snapshot. The scan ends itself; the
-    // callback gets `target`, which outlives it.
+    // SAFETY: by the contract. As in the first scan of CREATE INDEX CONCURRENTLY rows are those of
+    // a snapshot. The scan ends itself; the callback gets `target`, which outlives it.
     unsafe {
         let info = pg_sys::BuildIndexInfo(scan.index);
         (*info).ii_Concurrent = true;
@@ -144,7 +144,8 @@ impl Target<'_, '_, '_> {
     }
 }
 
-/// Called for every row that the snapshot sees and the index's predicate accepts, with the root of its chain.
+/// Called for every row that the snapshot sees and the index's predicate accepts, with the root of
+/// its chain.
 #[pg_guard]
 unsafe extern "C-unwind" fn take(
     _index: pg_sys::Relation,
@@ -154,15 +155,16 @@ unsafe extern "C-unwind" fn take(
     _is_alive: bool,
     state: *mut c_void,
 ) {
-    // SAFETY: `state` is the `Target` of `scan`, which does not touch it during the scan; there is one
-    // value and one flag a column.
+    // SAFETY: `state` is the `Target` of `scan`, which does not touch it during the scan; there is
+    // one value and one flag a column.
     unsafe {
         let target = &mut *state.cast::<Target<'_, '_, '_>>();
         let tid = tid_to_u64(*tid);
         if *isnull || !target.tids.contains(&tid) {
             return;
         }
-        // A vector may lie outside the table's pages: it is looked at only where that tells something.
+        // A vector may lie outside the table's pages: it is looked at only where that tells
+        // something.
         let looks = target.vectors || target.parameters.metric == Metric::Cosine;
         let vector = looks.then(|| Vector::new(*values));
         if let Some(vector) = &vector

@@ -1,4 +1,5 @@
-//! Segments: what the store holds against the manifest, and the graphs in shared memory against the store.
+//! Segments: what the store holds against the manifest, and the graphs in shared memory against the
+//! store.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use crate::pages::meta::Parameters;
 /// have been written during the check.
 const ROUNDS: usize = 3;
 
-/// Checks all segments. What is wrong with one that has been replaced meanwhile counts for nothing: its objects may be
-/// gone. Rows of vectors are read only if `vectors` says so.
+/// Checks all segments. What is wrong with one that has been replaced meanwhile counts for nothing:
+/// its objects may be gone. Rows of vectors are read only if `vectors` says so.
 pub fn check(index: pg_sys::Relation, vectors: bool, found: &mut Findings) {
     let mut checked = HashSet::new();
     for _ in 0..ROUNDS {

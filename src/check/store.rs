@@ -10,7 +10,8 @@ use crate::settings;
 use crate::shared::storage_metrics;
 use crate::threads::{self, run_interruptible};
 
-/// Runs `work`, which never calls PostgreSQL, on a thread of its own with a store; raises what it fails with.
+/// Runs `work`, which never calls PostgreSQL, on a thread of its own with a store; raises what it
+/// fails with.
 pub fn run<T: Send>(work: impl AsyncFnOnce(&Arc<dyn Store>) -> Result<T, Failure> + Send) -> T {
     let storage: StorageConfig = settings::storage();
     let control = Control::default();
@@ -24,7 +25,8 @@ pub fn run<T: Send>(work: impl AsyncFnOnce(&Arc<dyn Store>) -> Result<T, Failure
     run_interruptible(&|| control.stop(), job, || ()).unwrap_or_else(|failure| failure.raise())
 }
 
-/// Runs `work`, which never calls PostgreSQL and asks often whether to stop, on a thread of its own. It answers with `None` when it was stopped.
+/// Runs `work`, which never calls PostgreSQL and asks often whether to stop, on a thread of its
+/// own. It answers with `None` when it was stopped.
 pub fn compute<T: Send>(work: impl FnOnce(&dyn Fn() -> bool) -> Option<T> + Send) -> Option<T> {
     let control = Control::default();
     run_interruptible(&|| control.stop(), || work(&|| control.graph.is_stopped()), || ())

@@ -1,12 +1,13 @@
 //! The entries of an index against the rows of its table.
 //!
-//! A snapshot comes first. Each row that it sees is in the index from then on, in the delta or in a segment, because it
-//! was written there before its transaction committed and VACUUM cannot remove it while the snapshot is held. So at
-//! any moment since, each of these rows that the index must have has exactly one live entry.
-//! The other way round a live entry leads to the root of a chain of row versions, alive or dead, or to
-//! what is left of one that VACUUM has yet to remove: a place is given to another row only when the index has no
-//! live entry for it any more. Here the moments differ: what VACUUM, INSERT or UPDATE has done between a look
-//! at the index and one at the table is no fault. So suspects are looked at again, the index first.
+//! A snapshot comes first. Each row that it sees is in the index from then on, in the delta or in a
+//! segment, because it was written there before its transaction committed and VACUUM cannot remove
+//! it while the snapshot is held. So at any moment since, each of these rows that the index must
+//! have has exactly one live entry. The other way round a live entry leads to the root of a chain
+//! of row versions, alive or dead, or to what is left of one that VACUUM has yet to remove: a place
+//! is given to another row only when the index has no live entry for it any more. Here the moments
+//! differ: what VACUUM, INSERT or UPDATE has done between a look at the index and one at the table
+//! is no fault. So suspects are looked at again, the index first.
 //!
 //! Entries are looked at in ranges of the table's blocks, as many at a time as fit into
 //! `maintenance_work_mem`.
@@ -71,8 +72,8 @@ pub struct Suspect {
     pub why: Why,
 }
 
-/// Compares the index and its table as far as `scope` says. The snapshot has been registered before anything of the
-/// index was read.
+/// Compares the index and its table as far as `scope` says. The snapshot has been registered before
+/// anything of the index was read.
 ///
 /// # Safety
 /// Open relations that belong together; the snapshot stays registered meanwhile.

@@ -43,7 +43,8 @@ pub struct Unread {
     pub fault: Fault,
 }
 
-/// Adds the live entries of a segment whose rows are wanted; those whose vectors cannot be read without fingerprints.
+/// Adds the live entries of a segment whose rows are wanted; those whose vectors cannot be read
+/// without fingerprints.
 pub fn read(plan: &Plan<'_>, entries: &mut Vec<Entry>, unread: &mut Vec<Unread>) {
     let faults = store::run(async |store| {
         let mut faults = Vec::new();

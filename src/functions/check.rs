@@ -12,8 +12,9 @@ use crate::shared;
 /// Checks an index and returns a row for each thing that is wrong; none when all is well.
 ///
 /// Pages and lists, the manifest, tombstones, objects in the store and their checksums, graphs in
-/// memory; with `heap` that each row of the table that the index must have is in it once, and nothing else;
-/// with `deep` also that each stored vector is that of the row. Keeps nobody from writing.
+/// memory; with `heap` that each row of the table that the index must have is in it once, and
+/// nothing else; with `deep` also that each stored vector is that of the row. Keeps nobody from
+/// writing.
 #[pg_extern(
     volatile,
     parallel_restricted,
@@ -47,8 +48,8 @@ fn s3vector_check(
     }))
 }
 
-/// Opens an index that can be checked and its table, in the order in which others lock them, and closes
-/// them again. There is nothing to check of an unlogged index during recovery.
+/// Opens an index that can be checked and its table, in the order in which others lock them, and
+/// closes them again. There is nothing to check of an unlogged index during recovery.
 fn with_table<T: Default>(
     oid: pg_sys::Oid,
     work: impl FnOnce(pg_sys::Relation, pg_sys::Relation) -> T,

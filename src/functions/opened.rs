@@ -43,7 +43,8 @@ impl Opened {
         Some(Self { relation, lock })
     }
 
-    /// Raises an error unless the user owns the index or may maintain its table; `verb` is what was asked for.
+    /// Raises an error unless the user owns the index or may maintain its table; `verb` is what was
+    /// asked for.
     pub fn require_maintain(&self, verb: &str) {
         let index = self.relation;
         // SAFETY: `index` is an open relation.

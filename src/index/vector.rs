@@ -80,8 +80,8 @@ pub fn is_indexable(vector: &[f32], parameters: &Parameters) -> bool {
     })
 }
 
-/// Whether a vector of the index's dimensions gets an entry: under cosine a zero vector has no direction
-/// and none.
+/// Whether a vector of the index's dimensions gets an entry: under cosine a zero vector has no
+/// direction and none.
 ///
 /// # Errors
 /// An element that the index's payload cannot hold.

@@ -28,8 +28,8 @@ pub enum Stop {
     Immediate,
 }
 
-/// A PostgreSQL cluster, stopped and removed when dropped. Before that every index must be found sound,
-/// if the server still runs.
+/// A PostgreSQL cluster, stopped and removed when dropped. Before that every index must be found
+/// sound, if the server still runs.
 ///
 /// Its only connection is a Unix socket, so that clusters of parallel tests need no ports. The
 /// database is `postgres`, the superuser `postgres` without a password.
@@ -149,8 +149,8 @@ impl Cluster {
         Self::builder().start()
     }
 
-    /// Says that the test does damage, or takes the store away for good: nobody expects the indexes to
-    /// be sound at the end.
+    /// Says that the test does damage, or takes the store away for good: nobody expects the indexes
+    /// to be sound at the end.
     pub fn damaged(&self) {
         self.damaged.store(true, Ordering::Relaxed);
     }

@@ -16,8 +16,9 @@ pub struct Crooked {
     pub neighbor: u32,
 }
 
-/// Calls `found` for every list of `graph` that names its own node or a neighbour twice: neither
-/// is ever built. The graph is one that [`validate`](fn@crate::validate) accepts. Ends early when `stop` says so.
+/// Calls `found` for every list of `graph` that names its own node or a neighbour twice: neither is
+/// ever built. The graph is one that [`validate`](fn@crate::validate) accepts. Ends early when
+/// `stop` says so.
 pub fn crooked(graph: &GraphView<'_>, stop: &dyn Fn() -> bool, mut found: impl FnMut(Crooked)) {
     let mut sorted = Vec::new();
     let mut look = |level: u32, node: u32, list: &mut dyn Iterator<Item = u32>| {
@@ -52,8 +53,8 @@ pub struct Reached {
 }
 
 impl Reached {
-    /// Finds them, in three bits a row. The graph is one that [`validate`](fn@crate::validate) accepts. `None` when
-    /// `stop` has said so.
+    /// Finds them, in three bits a row. The graph is one that [`validate`](fn@crate::validate)
+    /// accepts. `None` when `stop` has said so.
     pub fn of(graph: &GraphView<'_>, stop: &dyn Fn() -> bool) -> Option<Self> {
         let rows = graph.rows();
         let mut reached = Self { rows, words: vec![0; rows.div_ceil(64)] };

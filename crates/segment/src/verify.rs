@@ -77,8 +77,8 @@ pub struct Verified {
     pub contents: Contents,
 }
 
-/// The content of the arrays beside `vectors` as checksums, by which what is stored and what is in memory
-/// can be compared. None of an array that cannot be read.
+/// The content of the arrays beside `vectors` as checksums, by which what is stored and what is in
+/// memory can be compared. None of an array that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contents([Option<u32>; COUNT]);
 
@@ -167,8 +167,8 @@ impl Reader {
         Ok(Verified { bytes, contents })
     }
 
-    /// Reads all rows of `vectors` in their order, hands each inner chunk with its number to `visit`, and
-    /// tells what is wrong with the others.
+    /// Reads all rows of `vectors` in their order, hands each inner chunk with its number to
+    /// `visit`, and tells what is wrong with the others.
     ///
     /// # Errors
     /// Those of the store that are no fault of an object.
@@ -244,8 +244,8 @@ impl Reader {
         Ok(body.len() as u64)
     }
 
-    /// Looks whether objects are there, and have the size they must have; returns of each whether it has, and
-    /// adds their sizes to `bytes`.
+    /// Looks whether objects are there, and have the size they must have; returns of each whether
+    /// it has, and adds their sizes to `bytes`.
     async fn verify_sizes(
         &self,
         objects: Vec<(String, Option<u64>)>,
@@ -375,7 +375,8 @@ impl Reader {
             }
             (Err(error), computed) => {
                 tell(Fault::of(error)?);
-                // An object of another size has been told of, and its chunks are not where they belong.
+                // An object of another size has been told of, and its chunks are not where they
+                // belong.
                 let whole = |index: &ShardIndex| index.last().is_none_or(|last| last.end <= size);
                 Ok(computed.filter(whole))
             }

@@ -182,8 +182,8 @@ fn only_what_is_about_an_object_is_a_fault() {
     }
 }
 
-/// What metadata say is compared word by word: they must stay as segments of this format have them. If a
-/// new version of zarrs changes them, compare what they mean.
+/// What metadata say is compared word by word: they must stay as segments of this format have them.
+/// If a new version of zarrs changes them, compare what they mean.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metadata_are_in_the_words_of_the_format() {
     let (_directory, store) = store();

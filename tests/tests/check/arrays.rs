@@ -115,3 +115,15 @@ fn tids_that_lead_nowhere() {
     let missing = found.iter().filter(|finding| finding.problem.contains("is not in the index"));
     assert_eq!(missing.count(), 4, "{found:#?}");
 }
+
+/// So many findings that they are no longer told one by one.
+#[test]
+fn an_index_that_has_nothing_right() {
+    let mut ground = Ground::new(1500, "");
+    edit(&ground, "tids", "a += 1000 << 16");
+    reload(&mut ground);
+    let found = ground.findings();
+    assert_eq!(found.len(), 1001, "{:#?}", &found[..3]);
+    let last = found.last().expect("a finding");
+    assert_eq!(last.problem, "2000 more findings of this part are not listed");
+}

@@ -36,8 +36,8 @@ fn table(create: &str) -> (Cluster, Client) {
     (cluster, client)
 }
 
-/// Makes the first entry of the index lead to the row that `select` finds, or to where it says, and lets the check
-/// find it.
+/// Makes the first entry of the index lead to the row that `select` finds, or to where it says, and
+/// lets the check find it.
 fn mislead((mut cluster, mut client): (Cluster, Client), select: &str, problem: &str) {
     let row: String = client.query_one(select, &[]).expect("a row").get(0);
     let (block, offset) = row.trim_matches(['(', ')']).split_once(',').expect("a tid");

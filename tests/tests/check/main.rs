@@ -1,7 +1,7 @@
 //! Does `s3vector_check` find each damage, and nothing where there is none?
 //!
-//! [`objects`], [`arrays`], [`pages`] and [`entries`] do damage; [`quiet`] and [`beside`] do none; [`refused`] asks
-//! what cannot be asked.
+//! [`objects`], [`arrays`], [`pages`] and [`entries`] do damage; [`quiet`] and [`beside`] do none;
+//! [`refused`] asks what cannot be asked.
 
 mod arrays;
 mod beside;

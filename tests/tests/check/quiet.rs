@@ -208,8 +208,8 @@ fn transactions_that_have_not_ended() {
     );
 }
 
-/// A transaction sees the rows that it has inserted, also those that it has not written to the index yet, and the
-/// rows that it saw when it began.
+/// A transaction sees the rows that it has inserted, also those that it has not written to the
+/// index yet, and the rows that it saw when it began.
 #[test]
 fn inside_a_transaction() {
     let cluster = cluster();
@@ -261,7 +261,8 @@ fn with_little_memory() {
     }
 }
 
-/// What a crash leaves behind is nobody's fault: pages in no list, rows of transactions that never ended.
+/// What a crash leaves behind is nobody's fault: pages in no list, rows of transactions that never
+/// ended.
 #[test]
 fn after_a_crash() {
     let mut cluster = cluster();

@@ -111,8 +111,8 @@ fn a_temporary_index_of_another_session() {
     assert_eq!(findings(&mut other, "mine_index"), []);
 }
 
-/// A store that cannot be asked is an error: nothing is known of what it holds. A folder that is not there is
-/// one without objects.
+/// A store that cannot be asked is an error: nothing is known of what it holds. A folder that is
+/// not there is one without objects.
 #[test]
 fn a_store_that_is_away() {
     let mut cluster = Cluster::start();

@@ -17,14 +17,14 @@ use crate::resident::{self, Resident, ResidentView, Sections};
 const PIECE_BYTES: u64 = 4 << 20;
 
 /// A part of one chunk.
-struct Piece {
+pub(crate) struct Piece {
     /// Which array.
-    array: usize,
-    chunk: u64,
+    pub(crate) array: usize,
+    pub(crate) chunk: u64,
     /// Bytes of the object.
-    bytes: Range<u64>,
+    pub(crate) bytes: Range<u64>,
     /// The checksum is at its end.
-    last: bool,
+    pub(crate) last: bool,
 }
 
 impl Reader {
@@ -104,7 +104,7 @@ impl Reader {
     }
 
     /// The last piece of a chunk without the checksum at its end, which must match.
-    fn finish_chunk(
+    pub(crate) fn finish_chunk(
         &self,
         spec: &ArraySpec,
         chunk: u64,
@@ -140,7 +140,7 @@ impl Reader {
 }
 
 /// Every piece of every chunk, in order.
-fn pieces(specs: &[ArraySpec]) -> Vec<Piece> {
+pub(crate) fn pieces(specs: &[ArraySpec]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for (array, spec) in specs.iter().enumerate() {
         let end = spec.chunk_bytes();

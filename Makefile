@@ -2,7 +2,7 @@
 # cache folder outside the checkout (S3VECTOR_CACHE) and leave nothing running.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install demo demo-shell dictionary retriever test bench fmt lint clean clean-cache
+.PHONY: help setup install demo demo-shell dictionary retriever test soak bench fmt lint clean clean-cache
 
 # Where the demo stores vectors: file or s3 (a Garage server that it starts itself).
 STORAGE ?= file
@@ -17,6 +17,8 @@ QUICK ?=
 DATA ?=
 # Further arguments of benches/bench.py.
 ARGS ?=
+# How long each of the tests of `make soak` goes on.
+SOAK_SECONDS ?= 3600
 # Where the dictionary listens, on loopback; 0 is any free port.
 PORT ?= 0
 
@@ -26,6 +28,7 @@ help: ## this list
 	@echo "  make demo [STORAGE=file|s3] [ROWS=10000]"
 	@echo "  make demo-shell [STORAGE=file|s3] [SQL='SELECT …']"
 	@echo "  make dictionary [PORT=8080]"
+	@echo "  make soak [SOAK_SECONDS=3600]"
 	@echo "  make bench [QUICK=1] [DATA=folder] [ARGS='--only wordnet']"
 
 setup: ## install all that builds and tests need, most of it into the cache folder
@@ -49,6 +52,9 @@ retriever: ## a LangChain retriever that answers questions, on a PostgreSQL of i
 
 test: ## all tests: engine, extension in PostgreSQL, clusters with Garage, clients, a browser
 	@scripts/test.sh
+
+soak: ## clients among failures and random plans, an hour each
+	@scripts/soak.sh "$(SOAK_SECONDS)"
 
 bench: ## measure this index beside pgvector's and a library, write docs/benchmarks.md
 	@scripts/bench.sh "$(QUICK)" "$(DATA)" $(ARGS)

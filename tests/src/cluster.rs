@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::Signal;
+use postgres::error::DbError;
 use postgres::{Client, Config, NoTls};
 use tempfile::TempDir;
 
@@ -205,12 +206,15 @@ impl Cluster {
     pub fn client_with_warnings(&self) -> (Client, Warnings) {
         let warnings = Warnings::default();
         let noting = warnings.clone();
-        let client = self
-            .address("postgres", "postgres")
-            .notice_callback(move |notice| noting.note(&notice))
+        (self.client_with_notices(move |notice| noting.note(&notice)), warnings)
+    }
+
+    /// A new connection as superuser whose notices and warnings are handed to `hear`.
+    pub fn client_with_notices(&self, hear: impl Fn(DbError) + Send + Sync + 'static) -> Client {
+        self.address("postgres", "postgres")
+            .notice_callback(hear)
             .connect(NoTls)
-            .unwrap_or_else(|error| panic!("connect: {error}"));
-        (client, warnings)
+            .unwrap_or_else(|error| panic!("connect: {error}"))
     }
 
     /// A new connection as another role.

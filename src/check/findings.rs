@@ -82,8 +82,11 @@ impl Findings {
         self.push(Finding { part, segment, place: place.into(), problem: problem.into() });
     }
 
-    /// Adds one.
+    /// Adds one, unless it is known: an object may be read more than once.
     pub fn push(&mut self, finding: Finding) {
+        if self.all.contains(&finding) {
+            return;
+        }
         let count = &mut self.counts[finding.part as usize];
         *count += 1;
         if *count <= MOST as u64 {

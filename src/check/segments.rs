@@ -141,7 +141,11 @@ impl One {
 fn read(prefix: &str, vectors: bool) -> Stored {
     store::run(async |store| {
         let mut faults = Vec::new();
-        let mut tell = |fault: Fault| faults.push(fault);
+        let mut tell = |fault: Fault| {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        };
         let reader = match Reader::open(Arc::clone(store), prefix).await {
             Ok(reader) => reader,
             Err(error) => {

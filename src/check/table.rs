@@ -95,8 +95,7 @@ pub unsafe fn check(
     let ranges = ranges(&moment, blocks);
     drop(moment);
     let parameters = Meta::read(index).parameters;
-    let told = HashSet::new();
-    let mut check = Check { index, heap, snapshot, scope, parameters, blocks, graphs, told, found };
+    let mut check = Check { index, heap, snapshot, scope, parameters, blocks, graphs, found };
     for range in ranges {
         pgrx::check_for_interrupts!();
         if let Err(unreadable) = check.range(range) {
@@ -146,8 +145,6 @@ struct Check<'a> {
     /// The table's size at the beginning.
     blocks: pg_sys::BlockNumber,
     graphs: Graphs,
-    /// Objects that could not be read, which is told once.
-    told: HashSet<String>,
     found: &'a mut Findings,
 }
 
@@ -183,10 +180,8 @@ impl Check<'_> {
                 continue;
             }
             for Unread { segment, fault } in unread {
-                if self.told.insert(format!("{} {}", fault.key, fault.what)) {
-                    let segment = Some(segment.segment_uuid);
-                    self.found.add(Part::Objects, segment, fault.key, fault.what);
-                }
+                let segment = Some(segment.segment_uuid);
+                self.found.add(Part::Objects, segment, fault.key, fault.what);
             }
             return Ok(entries);
         }

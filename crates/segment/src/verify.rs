@@ -168,7 +168,8 @@ impl Reader {
     }
 
     /// Reads all rows of `vectors` in their order, hands each inner chunk with its number to
-    /// `visit`, and tells what is wrong with the others.
+    /// `visit`, and tells what is wrong with the others. Of an object that is missing or short
+    /// [`verify`](Self::verify) tells, too.
     ///
     /// # Errors
     /// Those of the store that are no fault of an object.
@@ -339,19 +340,24 @@ impl Reader {
 
     /// Reads the index of a shard; where its inner chunks lie, as far as that can be known.
     async fn verify_index(&self, shard: u32, tell: &mut Tell<'_>) -> Result<Option<ShardIndex>> {
-        let attributes = self.attributes();
+        let (attributes, length) = (self.attributes(), index_bytes(self.attributes()));
         let key = self.key(&shard_key(shard));
         let size = match self.store().size(&key).await {
             Ok(size) => size,
-            // Told already.
-            Err(error) => return Fault::of(error.into()).map(|_| None),
+            Err(error) => {
+                tell(Fault::of(error.into())?);
+                return Ok(None);
+            }
+        };
+        let Some(start) = size.checked_sub(length) else {
+            tell(Fault { key, what: format!("{size} bytes, too few for an index of {length}") });
+            return Ok(None);
         };
         let computed = self.codec().fixed_bytes().map(|fixed| -> ShardIndex {
             let chunks = u64::from(attributes.chunks_in_shard(shard));
             (0..chunks).map(|chunk| chunk * fixed..(chunk + 1) * fixed).collect()
         });
         let read = async {
-            let start = size.saturating_sub(index_bytes(attributes));
             let bytes = self.read(&key, start..size).await?;
             let index = parse_index(attributes, self.codec(), shard, &bytes, size);
             let corrupt = |what: String| {

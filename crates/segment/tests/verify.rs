@@ -14,7 +14,11 @@ use storage::Store;
 /// What is wrong with the segment `s`; and what is right, if its metadata can be read.
 async fn verify(store: &Arc<dyn Store>) -> (Vec<Fault>, Option<Verified>) {
     let mut faults = Vec::new();
-    let mut tell = |fault: Fault| faults.push(fault);
+    let mut tell = |fault: Fault| {
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
+    };
     let reader = match Reader::open(Arc::clone(store), "s").await {
         Ok(reader) => reader,
         Err(error) => {

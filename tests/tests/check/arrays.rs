@@ -33,7 +33,9 @@ fn a_link_that_leads_nowhere() {
     let mut ground = Ground::new(600, "");
     edit(&ground, "neighbors", "a[5, 0] = 600");
     reload(&mut ground);
-    expect(&ground.findings(), &["graph"], &["impossible graph", "neighbors"]);
+    let found = ground.findings();
+    expect(&found, &["graph", "heap"], &["impossible graph", "neighbors"]);
+    expect(&found, &["graph", "heap"], &["its entries are not compared with the table"]);
 }
 
 #[test]

@@ -117,7 +117,9 @@ fn an_array_that_keeps_the_graph_from_being_loaded() {
     let (chunks, _) = parts(&ground.folder(), "codes");
     ground.cluster.restart();
     flip(&chunks[0], 5);
-    expect(&ground.findings(), &["objects"], &["codes", "checksum"]);
+    let found = ground.findings();
+    expect(&found, &["objects", "heap"], &["codes", "checksum"]);
+    expect(&found, &["objects", "heap"], &["its entries are not compared with the table"]);
 }
 
 #[test]
@@ -127,6 +129,6 @@ fn a_segment_that_is_gone() {
     ground.cluster.restart();
     fs::remove_dir_all(&folder).expect("removed");
     let found = ground.findings();
-    expect(&found, &["objects"], &["zarr.json", "not exist"]);
+    expect(&found, &["objects", "heap"], &["zarr.json", "not exist"]);
     assert!(found[0].segment.is_some(), "{found:?}");
 }

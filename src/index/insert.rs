@@ -29,9 +29,10 @@ pub unsafe extern "C-unwind" fn aminsert(
             return false;
         }
         let vector = Vector::new(*values);
+        let validating = (*index_info).ii_Concurrent;
         let cache = Cache::of(index, &mut *index_info);
         if is_indexable(vector.as_slice(), &cache.parameters) {
-            let at_once = cache.must_write_at_once(heap, *heap_tid, &*index_info);
+            let at_once = cache.must_write_at_once(heap, *heap_tid, validating);
             let tid = tid_to_u64(*heap_tid);
             pending::insert(index, &mut cache.tail, tid, vector.as_slice(), at_once);
         }
@@ -100,13 +101,13 @@ impl Cache {
     /// before the row is there would be missed. Of tables by other access methods nothing is known.
     ///
     /// # Safety
-    /// `heap` is the open table, `tid` a tuple that this process has just inserted into it, or for the
-    /// validation of an index that is built concurrently the root of any live tuple.
+    /// `heap` is the open table, `tid` a tuple that this process has just inserted into it; or any tuple, of
+    /// a table with a concurrently built index that is being validated.
     unsafe fn must_write_at_once(
         &mut self,
         heap: pg_sys::Relation,
         tid: pg_sys::ItemPointerData,
-        info: &pg_sys::IndexInfo,
+        validating: bool,
     ) -> bool {
         if self.at_once.is_none() {
             // SAFETY: by the contract.
@@ -115,7 +116,7 @@ impl Cache {
                     || (*heap).rd_tableam != pg_sys::GetHeapamTableAmRoutine()
                 {
                     Some(true)
-                } else if info.ii_Concurrent {
+                } else if validating {
                     // Its lock on the table keeps VACUUM away.
                     Some(false)
                 } else {

@@ -522,7 +522,7 @@ mod tests {
             }),
             f64::INFINITY,
         );
-        let delta = (250..500)
+        let delta: Vec<Settled> = (250..500)
             .map(|row| Settled { distance: truth[row as usize], source: Source::Tid(row as u64) })
             .collect();
         rerank.add_settled(delta);

@@ -70,8 +70,8 @@ impl Reached {
         loop {
             let mut any = false;
             let mut looked = 0;
-            for at in 0..now.len() {
-                let mut word = std::mem::take(&mut now[at]);
+            for (at, word) in now.iter_mut().enumerate() {
+                let mut word = std::mem::take(word);
                 looked += word.count_ones() as usize;
                 if looked >= STRIDE {
                     looked = 0;

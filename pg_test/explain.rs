@@ -126,7 +126,10 @@ mod tests {
             ("Rows Reranked", "reranked"),
             ("Rows In Cache", "cache_hits"),
             ("Rows From Table", "heap_rows"),
-            ("Rows Dropped", "dropped"),
+            ("Graph Walks", "walks"),
+            ("Code Sweeps", "sweeps"),
+            ("Rows Swept", "swept_rows"),
+            ("Rows Late", "late"),
             ("Chunks Fetched", "chunks_fetched"),
             ("Chunks From Redis", "redis_chunks"),
             ("Range Requests", "requests"),
@@ -141,6 +144,20 @@ mod tests {
         for label in ["Search Time", "Fetch Time"] {
             assert!(node[label].as_f64().is_some_and(|time| time > 0.0), "{label}: {node:#}");
         }
+    }
+
+    #[pg_test]
+    fn a_scan_to_the_end_tells_its_sweep() {
+        indexed();
+        let all = nearest(10).replace(" LIMIT 10", "");
+        let lines = analyzed("", &all);
+        let rows = get::<i64>("SELECT swept_rows FROM s3vector_last_scan()");
+        assert_eq!(said(&lines, "Code Sweeps"), Some(format!("1 ({rows} rows)").as_str()));
+        assert_eq!((said(&lines, "Graph Walks"), said(&lines, "Rows Late")), (None, None));
+        assert_eq!(get::<i64>("SELECT count(*) FROM items"), rows);
+        let lines = analyzed("", &nearest(10));
+        assert_eq!(said(&lines, "Graph Walks"), Some("1"), "{lines:#?}");
+        assert_eq!(said(&lines, "Code Sweeps"), None);
     }
 
     #[pg_test]

@@ -83,7 +83,7 @@ pub fn plan(sql: &str) -> String {
 }
 
 /// Defines `plan(sql)`: the lines of a statement's plan.
-fn define_plan() {
+pub fn define_plan() {
     run("CREATE OR REPLACE FUNCTION plan(sql text) RETURNS SETOF text LANGUAGE plpgsql AS
          $f$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN (COSTS OFF) ' || sql; END $f$");
 }

@@ -19,11 +19,13 @@
 //! - [`shared`]: shared memory: graphs, payload cache, fetch slots, counters.
 //! - [`workers`]: the storage worker, the only process that reads segments for queries.
 //! - [`functions`]: SQL-callable functions and views.
+//! - [`check`]: whether an index and its table agree, and everything in between is whole.
 //! - [`collections`]: a vector database's calls over ordinary tables.
 //! - [`settings`]: every configuration parameter.
 
 use pgrx::prelude::*;
 
+mod check;
 mod collections;
 mod errors;
 mod faults;

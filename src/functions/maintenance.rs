@@ -10,7 +10,7 @@ use crate::errors::raise;
 use crate::index::maintain::{Effort, MAINTENANCE_LOCK, maintain};
 use crate::index::sweep;
 use crate::objects::inventory::Finding;
-use crate::pages::meta::{Meta, relation_name};
+use crate::pages::meta::Meta;
 use crate::pages::{consistent, manifest};
 use crate::shared::{self, maintenance};
 
@@ -36,7 +36,7 @@ fn s3vector_flush(
     // Dropped before the lock is waited for: packing needs to know that nobody else has it open.
     drop(index);
     let opened = Opened::new(oid, MAINTENANCE_LOCK);
-    check_privilege(opened.relation());
+    opened.require_maintain("flush");
     let report = maintain(opened.relation(), Effort::Thorough, &mut |_| ());
     let segments = consistent(opened.relation(), |meta: &Meta| {
         manifest::read(opened.relation(), meta).map(|segments| segments.len())
@@ -57,26 +57,6 @@ fn refuse_read_only(function: &std::ffi::CStr) {
     unsafe {
         pg_sys::PreventCommandDuringRecovery(function.as_ptr());
         pg_sys::PreventCommandIfReadOnly(function.as_ptr());
-    }
-}
-
-/// Raises an error unless the user owns the index or may maintain its table.
-fn check_privilege(index: pg_sys::Relation) {
-    // SAFETY: `index` is an open relation.
-    let allowed = unsafe {
-        let (oid, user) = ((*index).rd_id, pg_sys::GetUserId());
-        let table = (*(*index).rd_index).indrelid;
-        let maintain = pg_sys::AclMode::from(pg_sys::ACL_MAINTAIN);
-        pg_sys::object_ownercheck(pg_sys::RelationRelationId, oid, user)
-            || pg_sys::pg_class_aclcheck(table, user, maintain) == pg_sys::AclResult::ACLCHECK_OK
-    };
-    if !allowed {
-        raise(
-            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            format!("permission denied for index {}", relation_name(index)),
-            "",
-            "Only its owner, and roles with the MAINTAIN privilege on its table, may flush it.",
-        );
     }
 }
 

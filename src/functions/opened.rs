@@ -43,6 +43,31 @@ impl Opened {
         Some(Self { relation, lock })
     }
 
+    /// Raises an error unless the user owns the index or may maintain its table; `verb` is what was
+    /// asked for.
+    pub fn require_maintain(&self, verb: &str) {
+        let index = self.relation;
+        // SAFETY: `index` is an open relation.
+        let allowed = unsafe {
+            let (oid, user) = ((*index).rd_id, pg_sys::GetUserId());
+            let table = (*(*index).rd_index).indrelid;
+            let maintain = pg_sys::AclMode::from(pg_sys::ACL_MAINTAIN);
+            pg_sys::object_ownercheck(pg_sys::RelationRelationId, oid, user)
+                || pg_sys::pg_class_aclcheck(table, user, maintain)
+                    == pg_sys::AclResult::ACLCHECK_OK
+        };
+        if !allowed {
+            raise(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied for index {}", relation_name(index)),
+                "",
+                format!(
+                    "Only its owner, and roles with the MAINTAIN privilege on its table, may {verb} it."
+                ),
+            );
+        }
+    }
+
     /// The relation.
     pub fn relation(&self) -> pg_sys::Relation {
         self.relation

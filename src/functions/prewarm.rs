@@ -99,10 +99,10 @@ fn load_graphs(segments: &[SegmentEntry]) -> Warmed {
         if loaded.count > 0 && loaded.bytes + segment.resident_bytes > settings::graph_memory() {
             continue;
         }
-        let entry = registry::obtain(segment.index_uuid, segment.segment_uuid);
-        registry::touch(entry.slot);
+        let pinned = registry::obtain(segment.index_uuid, segment.segment_uuid);
+        registry::touch(pinned.entry().slot);
         loaded.count += 1;
-        loaded.bytes += entry.bytes;
+        loaded.bytes += pinned.entry().bytes;
     }
     loaded
 }

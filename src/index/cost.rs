@@ -4,6 +4,11 @@
 //! each, a cheap distance on codes for every one) and reads the delta. Every row then costs a
 //! share of a fetch. So a scan has a start-up cost that hardly depends on the table's size and a
 //! cost by row that is dear: right for LIMIT, wrong for reading everything.
+//!
+//! The index orders by one distance. Where a query orders by more, a path is left with the first
+//! only, and the planner sorts the rest incrementally above it. A path without any is never chosen.
+
+use std::ptr::addr_of_mut;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -19,7 +24,13 @@ const NEIGHBOURS: f64 = 16.0;
 /// Rows that share one fetched chunk, thanks to the row order.
 const ROWS_PER_FETCH: f64 = 2.0;
 
-/// Estimates the cost of an index path.
+/// Cost of what must not be chosen. Finite, because PostgreSQL subtracts one cost from another.
+const NEVER: f64 = 1e10;
+/// Disabled nodes of what must not be chosen: more than those of a disabled sequential scan, which
+/// count for more than any cost.
+const NEVER_DISABLED: i32 = 2;
+
+/// Estimates the cost of an index path, which is left with one ordering at most.
 #[pg_guard]
 #[expect(clippy::too_many_arguments, reason = "the signature is PostgreSQL's")]
 pub unsafe extern "C-unwind" fn amcostestimate(
@@ -35,16 +46,17 @@ pub unsafe extern "C-unwind" fn amcostestimate(
     // SAFETY: PostgreSQL passes valid structures and places for the results.
     unsafe {
         if (*path).indexorderbys.is_null() {
-            // The index can only order. Infinity keeps the planner from using it otherwise, and
-            // so does being disabled, which counts for more: more than a disabled sequential scan.
-            (*path).path.disabled_nodes = 2;
-            *startup_cost = f64::INFINITY;
-            *total_cost = f64::INFINITY;
+            // The index can only order. The table's sequential scan, which the planner has offered
+            // before, gives as much as this path, which is dropped at once because it is worse.
+            (*path).path.disabled_nodes = NEVER_DISABLED;
+            *startup_cost = NEVER;
+            *total_cost = NEVER;
             *selectivity = 0.0;
             *correlation = 0.0;
             *pages = 0.0;
             return;
         }
+        keep_first_ordering(path);
         let info = &*(*path).indexinfo;
         let mut generic = pg_sys::GenericCosts::default();
         pg_sys::genericcostestimate(root, path, loop_count, &mut generic);
@@ -62,6 +74,28 @@ pub unsafe extern "C-unwind" fn amcostestimate(
         *selectivity = generic.indexSelectivity;
         *correlation = 0.0;
         *pages = delta_pages;
+    }
+}
+
+/// Takes all orderings but the first from a path: what it promises and what its scan is asked for.
+///
+/// The planner offers every ordering of the query that matches the column, up to the first that does
+/// not. There is one pathkey for each of them. The lists may be the query's own, so they are not changed.
+///
+/// # Safety
+/// `path` is a path over an index of this access method, with at least one ordering.
+unsafe fn keep_first_ordering(path: *mut pg_sys::IndexPath) {
+    // SAFETY: by the contract; the lists are null or valid, and copied in the planner's context.
+    unsafe {
+        for list in [
+            addr_of_mut!((*path).indexorderbys),
+            addr_of_mut!((*path).indexorderbycols),
+            addr_of_mut!((*path).path.pathkeys),
+        ] {
+            if pg_sys::list_length(*list) > 1 {
+                *list = pg_sys::list_copy_head(*list, 1);
+            }
+        }
     }
 }
 

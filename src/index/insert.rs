@@ -29,10 +29,12 @@ pub unsafe extern "C-unwind" fn aminsert(
             return false;
         }
         let vector = Vector::new(*values);
-        let cache = Cache::of(index, &mut *index_info, || must_write_at_once(heap, *heap_tid));
+        let validating = (*index_info).ii_Concurrent;
+        let cache = Cache::of(index, &mut *index_info);
         if is_indexable(vector.as_slice(), &cache.parameters) {
-            let (tail, at_once) = (&mut cache.tail, cache.at_once);
-            pending::insert(index, tail, tid_to_u64(*heap_tid), vector.as_slice(), at_once);
+            let at_once = cache.must_write_at_once(heap, *heap_tid, validating);
+            let tid = tid_to_u64(*heap_tid);
+            pending::insert(index, &mut cache.tail, tid, vector.as_slice(), at_once);
         }
     }
     // No unique index: there is nothing to report.
@@ -53,8 +55,8 @@ struct Cache {
     parameters: Parameters,
     /// Where the last row went.
     tail: pg_sys::BlockNumber,
-    /// Whether rows must not wait for others.
-    at_once: bool,
+    /// Whether rows must not wait for others; `None` as long as no row has told.
+    at_once: Option<bool>,
 }
 
 impl Cache {
@@ -62,56 +64,90 @@ impl Cache {
     ///
     /// # Safety
     /// `index` is an open relation of this access method and `info` belongs to it.
-    unsafe fn of(
-        index: pg_sys::Relation,
-        info: &mut pg_sys::IndexInfo,
-        at_once: impl FnOnce() -> bool,
-    ) -> &mut Self {
+    unsafe fn of(index: pg_sys::Relation, info: &mut pg_sys::IndexInfo) -> &mut Self {
         // SAFETY: the field is this access method's own: null, or what is put there now, which
         // lives as long as the structure.
         unsafe {
             if info.ii_AmCache.is_null() {
                 let meta = Meta::read(index);
-                let (parameters, tail) = (meta.parameters, meta.delta_tail);
-                let cache = Self { parameters, tail, at_once: at_once() };
+                let cache =
+                    Self { parameters: meta.parameters, tail: meta.delta_tail, at_once: None };
                 let mut context = PgMemoryContexts::For(info.ii_Context);
                 info.ii_AmCache = context.leak_and_drop_on_delete(cache).cast();
             }
             &mut *info.ii_AmCache.cast()
         }
     }
+
+    /// Whether a row must be in the index when `aminsert` returns, instead of waiting for others of its
+    /// statement.
+    ///
+    /// While a row waits its place in the table must not become another row's. VACUUM gives away
+    /// places of dead rows only, and to VACUUM a row is alive as long as the subtransaction that inserted it
+    /// is in progress (`HeapTupleSatisfiesVacuumHorizon` says INSERT_IN_PROGRESS or, to the inserter itself,
+    /// DELETE_IN_PROGRESS): also one that the same transaction has updated or deleted since. When the
+    /// subtransaction is rolled back [`pending`] forgets the row. There is one more way for a row to
+    /// die: with ON CONFLICT it is inserted to see whether it conflicts, and when it does
+    /// `heap_abort_speculative` takes its inserter from it, of which nobody is told. The tuple of such
+    /// an insertion is marked.
+    ///
+    /// A statement with ON CONFLICT marks every row that it inserts into a table, and no other statement marks
+    /// any. New versions of updated rows are in both kinds of statements, are never marked and cannot die in that
+    /// way. So the first row that is no such version tells of what kind the statement is, and rows need not be
+    /// looked at from then on. A plan does not tell as well: rows also come from COPY, from logical
+    /// replication and from extensions.
+    ///
+    /// A serializable transaction has been checked against readers of the index just now; one that reads
+    /// before the row is there would be missed. Of tables by other access methods nothing is known.
+    ///
+    /// # Safety
+    /// `heap` is the open table, `tid` a tuple that this process has just inserted into it; or any tuple, of
+    /// a table with a concurrently built index that is being validated.
+    unsafe fn must_write_at_once(
+        &mut self,
+        heap: pg_sys::Relation,
+        tid: pg_sys::ItemPointerData,
+        validating: bool,
+    ) -> bool {
+        if self.at_once.is_none() {
+            // SAFETY: by the contract.
+            unsafe {
+                self.at_once = if pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32
+                    || (*heap).rd_tableam != pg_sys::GetHeapamTableAmRoutine()
+                {
+                    Some(true)
+                } else if validating {
+                    // Its lock on the table keeps VACUUM away.
+                    Some(false)
+                } else {
+                    is_speculative(heap, tid)
+                };
+            }
+        }
+        self.at_once.unwrap_or(false)
+    }
 }
 
 /// What a tuple's own tid says while its insertion is speculative (`SpecTokenOffsetNumber`).
 const SPECULATIVE: pg_sys::OffsetNumber = 0xfffe;
 
-/// Whether the rows of a statement, of which this is the first, must be in the index when `aminsert`
-/// returns.
-///
-/// - With ON CONFLICT a row is inserted to see whether it conflicts, and dead at once if it does, while
-///   its transaction lives: VACUUM may give its place away before the statement ends. All rows of
-///   such a statement are marked.
-/// - A serializable transaction has been checked against readers of the index just now; one that
-///   reads before the row is there would be missed.
+/// Whether a tuple has been inserted to see whether it conflicts; `None` for the new version of an updated one.
 ///
 /// # Safety
-/// `heap` is the open table, `tid` a tuple that this process has just inserted into it.
-unsafe fn must_write_at_once(heap: pg_sys::Relation, tid: pg_sys::ItemPointerData) -> bool {
+/// `heap` is an open table of PostgreSQL's own access method, `tid` a tuple that this process has just
+/// inserted into it.
+unsafe fn is_speculative(heap: pg_sys::Relation, tid: pg_sys::ItemPointerData) -> Option<bool> {
     // SAFETY: by the contract; nobody removes the tuple before its transaction has ended.
     unsafe {
-        if pg_sys::XactIsoLevel == pg_sys::XACT_SERIALIZABLE as i32
-            || (*heap).rd_tableam != pg_sys::GetHeapamTableAmRoutine()
-        {
-            return true;
-        }
         let buffer = pg_sys::ReadBuffer(heap, (tid_to_u64(tid) >> 16) as u32);
         pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
         let page = pg_sys::BufferGetPage(buffer);
         let item = pg_sys::PageGetItem(page, pg_sys::PageGetItemId(page, tid.ip_posid));
-        let header = item.cast::<pg_sys::HeapTupleHeaderData>();
-        let speculative = (*header).t_ctid.ip_posid == SPECULATIVE;
+        let header = &*item.cast::<pg_sys::HeapTupleHeaderData>();
+        let speculative = header.t_ctid.ip_posid == SPECULATIVE;
+        let updated = u32::from(header.t_infomask) & pg_sys::HEAP_UPDATED != 0;
         pg_sys::UnlockReleaseBuffer(buffer);
-        speculative
+        (!updated).then_some(speculative)
     }
 }
 

@@ -32,7 +32,7 @@ pub mod insert;
 pub mod maintain;
 pub mod merge;
 pub mod options;
-mod pending;
+pub mod pending;
 pub mod policy;
 pub mod rerank;
 pub mod scan;

@@ -23,7 +23,7 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-/// Most rows that are settled together.
+/// Most rows that are settled together, whatever memory there is.
 pub const MAX_WAVE: usize = 1 << 14;
 
 /// Rows wanted from which on a wave is simply the next candidates: it is large in any case, and
@@ -125,6 +125,7 @@ pub struct Rerank {
     refine: bool,
     /// Whether the rows of one fetch are handed out without looking at lower bounds again.
     one_wave: bool,
+    largest_wave: usize,
     /// Not settled, by rising lower bound.
     pending: VecDeque<Candidate>,
     /// Settled, in no order.
@@ -150,6 +151,7 @@ impl Default for Rerank {
             mode: Mode::default(),
             refine: false,
             one_wave: false,
+            largest_wave: MAX_WAVE,
             pending: VecDeque::new(),
             settled: Vec::new(),
             ready: VecDeque::new(),
@@ -169,7 +171,7 @@ impl Rerank {
     /// distances of segments' rows will be lower bounds, `one_wave` whether what one fetch settles is
     /// handed out without looking at bounds again.
     pub fn start(&mut self, mode: Mode, refine: bool, one_wave: bool) {
-        self.restart();
+        self.restart(MAX_WAVE);
         (self.mode, self.refine, self.one_wave) = (mode, refine, one_wave);
         self.settled.clear();
         self.ready.clear();
@@ -177,8 +179,9 @@ impl Rerank {
     }
 
     /// Forgets the candidates, but not the settled rows: all rows are looked at again, with sure lower
-    /// bounds.
-    pub fn restart(&mut self) {
+    /// bounds, and at most `largest_wave` are settled together.
+    pub fn restart(&mut self, largest_wave: usize) {
+        self.largest_wave = largest_wave;
         self.pending.clear();
         self.wave.clear();
         self.settled.extend(self.ready.drain(..));
@@ -267,7 +270,7 @@ impl Rerank {
         match (self.pending.is_empty(), self.beyond == f64::INFINITY) {
             (true, true) => Step::Empty,
             (true, false) => Step::More,
-            (false, _) => self.plan(want.clamp(1, MAX_WAVE)),
+            (false, _) => self.plan(want.clamp(1, self.largest_wave)),
         }
     }
 
@@ -353,11 +356,11 @@ impl Rerank {
         } else {
             *self.uppers.select_nth_unstable_by(want - 1, f64::total_cmp).1
         };
-        if threshold > self.beyond && self.pending.len() < MAX_WAVE {
+        if threshold > self.beyond && self.pending.len() < self.largest_wave {
             return Step::More;
         }
         let near = self.pending.partition_point(|candidate| candidate.lower <= threshold);
-        let count = near.clamp(1, MAX_WAVE);
+        let count = near.clamp(1, self.largest_wave);
         // A row whose upper bound is below all but `want` lower bounds is among the next `want`.
         let certain = match self.mode {
             Mode::Relaxed => self.lower_bound_of_the_next_after(want),
@@ -522,7 +525,7 @@ mod tests {
             }),
             f64::INFINITY,
         );
-        let delta = (250..500)
+        let delta: Vec<Settled> = (250..500)
             .map(|row| Settled { distance: truth[row as usize], source: Source::Tid(row as u64) })
             .collect();
         rerank.add_settled(delta);
@@ -767,7 +770,7 @@ mod tests {
                                 taken[id.row as usize] = false;
                             }
                             blocks.next = 0;
-                            rerank.restart();
+                            rerank.restart(50);
                         }
                         Step::Empty => break,
                     }

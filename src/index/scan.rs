@@ -33,8 +33,19 @@ use crate::pages::page::Damage;
 use crate::pages::{consistent, delta, manifest};
 use crate::{settings, shared};
 
-/// Most candidates a sweep hands over at a time.
-const MAX_BLOCK: usize = 1 << 16;
+/// Bytes that a row of a wave takes, as a candidate and on its way.
+const WAVE_BYTES: usize = 64;
+
+/// `work_mem` in bytes. A sweep has half of it, settled rows and waves a quarter each.
+fn memory() -> usize {
+    // SAFETY: reads a setting of this process.
+    unsafe { pg_sys::work_mem as usize * 1024 }
+}
+
+/// Most rows of a wave.
+fn largest_wave() -> usize {
+    (memory() / 4 / WAVE_BYTES).min(MAX_WAVE)
+}
 
 /// Candidates a sweep hands over at first; then twice as many each time.
 const FIRST_BLOCK: usize = 256;
@@ -321,10 +332,8 @@ impl Scan {
 
     /// Goes on with a sweep over all rows that have neither been handed out nor settled.
     fn begin_sweep(&mut self) {
-        // SAFETY: reads a setting of this process.
-        let memory = unsafe { pg_sys::work_mem } as usize * 1024;
-        let mut sweep = Sweep::new(&self.segments, memory / 2);
-        self.rerank.restart();
+        let mut sweep = Sweep::new(&self.segments, memory() / 2);
+        self.rerank.restart(largest_wave());
         let settled = self.rerank.waiting();
         settled.chain(self.walked.drain(..)).for_each(|id| sweep.take(id));
         self.block = FIRST_BLOCK;
@@ -347,7 +356,7 @@ impl Scan {
         self.statistics.sweeps += passes;
         self.statistics.swept_rows += u64::from(passes) * sweep.rows();
         self.statistics.candidates += found.len() as u32;
-        self.block = (2 * self.block).min(MAX_BLOCK);
+        self.block = (2 * self.block).min(largest_wave());
         self.rerank.add(found, beyond);
         self.statistics.search += started.elapsed();
         self.statistics.publish();
@@ -359,7 +368,7 @@ impl Scan {
             self.rerank.forget_candidates().for_each(|id| sweep.give_back(id));
             sweep.restart();
         }
-        self.rerank.restart();
+        self.rerank.restart(largest_wave());
     }
 
     /// Settles the rows of the wave.
@@ -379,7 +388,7 @@ impl Scan {
             // little at first.
             let next =
                 if self.waves == 0 { self.wave_rows.div_ceil(2) } else { 2 * self.wave_rows };
-            self.wave_rows = next.clamp(settings::wave_rows(), MAX_WAVE);
+            self.wave_rows = next.max(settings::wave_rows()).min(largest_wave());
             self.waves += 1;
             self.make_room();
             self.statistics.publish();
@@ -389,9 +398,7 @@ impl Scan {
     /// Gives up settled rows that do not fit into memory; the sweep will find them again.
     fn make_room(&mut self) {
         let Some(sweep) = &mut self.sweep else { return };
-        // SAFETY: reads a setting of this process.
-        let memory = unsafe { pg_sys::work_mem } as usize * 1024;
-        let most = (memory / 2 / size_of::<Settled>()).max(2 * MAX_WAVE);
+        let most = memory() / 4 / size_of::<Settled>();
         self.rerank.shed(most).into_iter().for_each(|id| sweep.give_back(id));
     }
 

@@ -67,21 +67,31 @@ pub fn check_dimensions(vector: &[f32], dimensions: usize) {
     }
 }
 
-/// Whether a vector gets an entry: under cosine a zero vector has no direction and none.
-/// Raises an error for what the index cannot hold.
+/// Whether a vector gets an entry; see [`has_entry`]. Raises an error for what the index cannot hold.
 pub fn is_indexable(vector: &[f32], parameters: &Parameters) -> bool {
     check_dimensions(vector, parameters.dimensions);
-    if parameters.payload == Payload::Float16
-        && let Some(large) = vector.iter().find(|element| element.abs() > MAX_FLOAT16)
-    {
+    has_entry(vector, parameters).unwrap_or_else(|large| {
         raise(
             PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
             format!("{large} is out of range for an index with payload = float16"),
             format!("Half precision holds magnitudes up to {MAX_FLOAT16}."),
             "Create the index with payload = float32.",
-        );
+        )
+    })
+}
+
+/// Whether a vector of the index's dimensions gets an entry: under cosine a zero vector has no
+/// direction and none.
+///
+/// # Errors
+/// An element that the index's payload cannot hold.
+pub fn has_entry(vector: &[f32], parameters: &Parameters) -> Result<bool, f32> {
+    if parameters.payload == Payload::Float16
+        && let Some(large) = vector.iter().find(|element| element.abs() > MAX_FLOAT16)
+    {
+        return Err(*large);
     }
-    parameters.metric != Metric::Cosine || vector.iter().any(|&element| element != 0.0)
+    Ok(parameters.metric != Metric::Cosine || vector.iter().any(|&element| element != 0.0))
 }
 
 /// A new value of pgvector's type, in the current memory context. The elements are finite and at most

@@ -42,7 +42,7 @@ pub struct Batch {
 impl Batch {
     /// Room for rows of so many dimensions; `None` when one takes more than a page.
     pub fn new(dimensions: usize) -> Option<Self> {
-        let entry_bytes = HEAD + dimensions * size_of::<f32>();
+        let entry_bytes = entry_bytes(dimensions);
         (entry_bytes <= BODY).then_some(Self { entry_bytes, bytes: Vec::new() })
     }
 
@@ -287,7 +287,7 @@ pub fn for_each_from(
     spanning: &mut Vec<u8>,
     visit: &mut impl FnMut(u64, &[u8]) -> ControlFlow<()>,
 ) -> Result<ControlFlow<(), pg_sys::BlockNumber>, Damage> {
-    let entry_bytes = entry_bytes(meta);
+    let entry_bytes = entry_bytes(meta.parameters.dimensions);
     let buffer = Locked::share(index, block);
     let page = buffer.expect(Kind::Delta)?;
     let mut next = page.next();
@@ -319,7 +319,7 @@ pub fn live_tids(
     meta: &Meta,
     end: pg_sys::BlockNumber,
 ) -> Result<Vec<u64>, Damage> {
-    let entry_bytes = entry_bytes(meta);
+    let entry_bytes = entry_bytes(meta.parameters.dimensions);
     let mut tids = Vec::new();
     let mut block = meta.delta_head;
     while block != end && block != INVALID_BLOCK {
@@ -336,8 +336,22 @@ pub fn live_tids(
     Ok(tids)
 }
 
-fn entry_bytes(meta: &Meta) -> usize {
-    HEAD + meta.parameters.dimensions * size_of::<f32>()
+/// Bytes of an entry whose vector has so many dimensions.
+pub fn entry_bytes(dimensions: usize) -> usize {
+    HEAD + dimensions * size_of::<f32>()
+}
+
+/// The parts of a whole entry: its tid, none when it is dead, and the vector's bytes.
+///
+/// # Errors
+/// The first word, when it is neither tid nor mark.
+pub fn parse(entry: &[u8]) -> Result<(Option<u64>, &[u8]), u64> {
+    let (head, vector) = (head_of(entry), &entry[HEAD..]);
+    let tid = head & TID;
+    if head & !(DEAD | TID) != 0 || tid & 0xFFFF == 0 {
+        return Err(head);
+    }
+    Ok(((head & DEAD == 0).then_some(tid), vector))
 }
 
 fn visit_entry(
@@ -383,7 +397,7 @@ pub fn remove(
     meta: &Meta,
     mut is_dead: impl FnMut(u64) -> bool,
 ) -> Removal {
-    let entry_bytes = entry_bytes(meta);
+    let entry_bytes = entry_bytes(meta.parameters.dimensions);
     let mut result = Removal::default();
     let mut block = meta.delta_head;
     while block != INVALID_BLOCK {
@@ -431,7 +445,7 @@ fn head_of(entry: &[u8]) -> u64 {
 }
 
 /// A vector as it is stored. PostgreSQL pages are in the machine's own byte order.
-fn as_bytes(vector: &[f32]) -> &[u8] {
+pub fn as_bytes(vector: &[f32]) -> &[u8] {
     // SAFETY: any f32 is four valid bytes.
     unsafe { std::slice::from_raw_parts(vector.as_ptr().cast(), size_of_val(vector)) }
 }

@@ -43,8 +43,11 @@ struct Stored {
     reserved: [u8; 28],
 }
 
+/// Bytes of an entry.
+pub const ENTRY_BYTES: usize = size_of::<Stored>();
+
 /// Entries of a full page.
-pub const PER_PAGE: usize = BODY / size_of::<Stored>();
+pub const PER_PAGE: usize = BODY / ENTRY_BYTES;
 
 /// Pages that a manifest of `segments` takes.
 pub fn pages(segments: usize) -> usize {

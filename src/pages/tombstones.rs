@@ -47,6 +47,14 @@ impl Bitmap {
         self.words.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
+    /// Whether bits are set that belong to none of `entries` entries.
+    pub fn has_beyond(&self, entries: u64) -> bool {
+        let (word, bit) = (entries as usize / WORD_BITS, entries as usize % WORD_BITS);
+        let mut beyond = self.words.iter().skip(word);
+        bit > 0 && beyond.next().is_some_and(|last| last >> bit != 0)
+            || beyond.any(|&word| word != 0)
+    }
+
     /// Whether no entry is dead.
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|&word| word == 0)
@@ -59,8 +67,14 @@ fn words(entries: u64) -> usize {
 
 /// Pages that the bits of `segments` take.
 pub fn pages(segments: &[SegmentEntry]) -> usize {
+    page_words(segments).len()
+}
+
+/// Words that each of those pages has.
+pub fn page_words(segments: &[SegmentEntry]) -> Vec<usize> {
     let words: usize = segments.iter().map(|segment| words(segment.entries)).sum();
-    words.div_ceil(WORDS_PER_PAGE)
+    let starts = (0..words).step_by(WORDS_PER_PAGE);
+    starts.map(|start| (words - start).min(WORDS_PER_PAGE)).collect()
 }
 
 /// Writes bits into pages that `new_page` gives, and returns the first one, which nothing names yet.

@@ -3,6 +3,8 @@
 //! A mapping is kept for the next query and given up when the registry's slot has got another
 //! content. Scans hold theirs by reference count: memory that a running scan reads stays mapped
 //! even after the worker has dropped the graph.
+//!
+//! The memory itself tells whose graph it holds. Nothing is searched that does not tell what was asked for.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,6 +19,9 @@ use uuid::Uuid;
 
 use super::registry::{self, Entry};
 use crate::errors::{Failure, FailureKind};
+
+/// How often a graph is loaded before it is an error that shared memory holds something else.
+const ATTEMPTS: usize = 3;
 
 thread_local! {
     // Never dropped: at exit PostgreSQL has detached the memory before this would run.
@@ -40,34 +45,54 @@ impl Graph {
             return graph;
         }
         drop_stale();
-        let graph = Rc::new(Self::map(&registry::obtain(index_uuid, segment_uuid)));
+        let graph = Rc::new(Self::load(index_uuid, segment_uuid));
         MAPPED.with(|mapped| mapped.borrow_mut().insert(segment_uuid, Rc::clone(&graph)));
-        registry::touch(graph.slot);
         graph
     }
 
-    fn map(entry: &Entry) -> Self {
-        // SAFETY: the handle names a pinned segment, or one that has just been dropped, which
-        // `dsm_attach` answers with null. The pinned mapping lives until it is detached.
+    /// Has a graph loaded and maps it. Memory with anything else in it is not used, and the graph
+    /// loaded anew.
+    fn load(index_uuid: Uuid, segment_uuid: Uuid) -> Self {
+        let mut failure = Failure::default();
+        for _ in 0..ATTEMPTS {
+            let pinned = registry::obtain(index_uuid, segment_uuid);
+            match Self::map(pinned.entry()) {
+                Ok(graph) => {
+                    registry::touch(graph.slot);
+                    return graph;
+                }
+                Err(error) => failure = error,
+            }
+            pinned.discard();
+        }
+        failure.raise()
+    }
+
+    /// Maps the graph that an entry of the registry names; the entry is pinned.
+    ///
+    /// # Errors
+    /// Memory that does not hold this graph.
+    fn map(entry: &Entry) -> Result<Self, Failure> {
+        // SAFETY: the handle names a segment that stays as long as the entry is pinned. PostgreSQL
+        // refuses to attach one twice, so that is asked first. The mapping lives until it is detached,
+        // which is when the last reference to the graph goes.
         unsafe {
-            let dsm = pg_sys::dsm_attach(entry.handle);
+            let dsm = match pg_sys::dsm_find_mapping(entry.handle).is_null() {
+                true => pg_sys::dsm_attach(entry.handle),
+                false => return Err(not_the_graph("It is in use as another graph.")),
+            };
             if dsm.is_null() {
-                return Self::map(&registry::obtain(entry.index_uuid, entry.segment_uuid));
+                return Err(not_the_graph("It is gone."));
             }
             pg_sys::dsm_pin_mapping(dsm);
             let bytes: &'static [u8] = slice::from_raw_parts(
                 pg_sys::dsm_segment_address(dsm).cast(),
-                entry.bytes as usize,
+                pg_sys::dsm_segment_map_length(dsm).min(entry.bytes as usize),
             );
-            match open(bytes) {
-                Ok((view, quantizer)) => {
-                    Self { dsm, view, quantizer, slot: entry.slot, generation: entry.generation }
-                }
-                Err(failure) => {
-                    pg_sys::dsm_detach(dsm);
-                    failure.raise()
-                }
-            }
+            let (slot, generation) = (entry.slot, entry.generation);
+            open(bytes, entry)
+                .map(|(view, quantizer)| Self { dsm, view, quantizer, slot, generation })
+                .inspect_err(|_| pg_sys::dsm_detach(dsm))
         }
     }
 
@@ -89,11 +114,18 @@ impl Drop for Graph {
     }
 }
 
-fn open(bytes: &'static [u8]) -> Result<(ResidentView<'static>, Quantizer), Failure> {
-    let corrupt = |error: String| Failure::new(FailureKind::Corrupt, error);
-    let view = ResidentView::new(bytes).map_err(|error| corrupt(error.to_string()))?;
+/// The graph in `bytes`, if it is that of the segment that the entry names.
+fn open(
+    bytes: &'static [u8],
+    entry: &Entry,
+) -> Result<(ResidentView<'static>, Quantizer), Failure> {
+    let view = ResidentView::new(bytes).map_err(|error| not_the_graph(&error.to_string()))?;
+    let wanted = format!("{}/{}", entry.index_uuid, entry.segment_uuid);
+    if view.prefix() != wanted {
+        return Err(not_the_graph(&format!("It holds that of \"{}\".", view.prefix())));
+    }
     let bits = Bits::from_u8(view.bits() as u8)
-        .ok_or_else(|| corrupt(format!("no codes of {} bits exist", view.bits())))?;
+        .ok_or_else(|| not_the_graph(&format!("No codes of {} bits exist.", view.bits())))?;
     let quantizer = Quantizer::new(
         view.dimensions(),
         bits,
@@ -102,6 +134,11 @@ fn open(bytes: &'static [u8]) -> Result<(ResidentView<'static>, Quantizer), Fail
         view.centroid().to_vec(),
     );
     Ok((view, quantizer))
+}
+
+fn not_the_graph(what: &str) -> Failure {
+    let message = "shared memory does not hold the graph of an index segment that it should";
+    Failure::new(FailureKind::Corrupt, message).detail(what)
 }
 
 fn mapped(segment_uuid: Uuid) -> Option<Rc<Graph>> {

@@ -124,8 +124,17 @@ pub fn slot(database: u32) -> Option<&'static Slot> {
 
 /// Asks for maintenance of a database: [`WORK`], [`SWEEP`].
 pub fn request(database: u32, wants: u32) {
-    let Some(slot) = slot(database) else { return };
-    if slot.wants.fetch_or(wants, Ordering::AcqRel) & wants == wants {
+    // SAFETY: set together with SHARED.
+    let Some(lock) = (unsafe { LOCK }) else { return };
+    let (slot, before) = loop {
+        let Some(slot) = slot(database) else { return };
+        let _held = lock.share();
+        // Nobody had asked for anything so far, so the slot may be another database's by now.
+        if slot.database.load(Ordering::Acquire) == database {
+            break (slot, slot.wants.fetch_or(wants, Ordering::AcqRel));
+        }
+    };
+    if before & wants == wants {
         return;
     }
     if slot.pid.load(Ordering::Acquire) != 0 {

@@ -39,8 +39,9 @@ static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
 /// Name of the lock tranche: what a wait event shows.
 const TRANCHE: &CStr = c"s3vector";
 
-/// Asks for the memory at server start.
+/// Asks for the memory at server start, and hooks the ends of transactions that use it.
 pub fn register() {
+    registry::register();
     // SAFETY: called once, from the postmaster's main thread, before it forks.
     unsafe {
         PREVIOUS_REQUEST = pg_sys::shmem_request_hook;

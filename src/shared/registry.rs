@@ -5,12 +5,17 @@
 //! worker requests what had been in memory before. Slots change under one lock,
 //! except that readers check a slot's generation without it: a generation never comes back, so a
 //! mapping made under it stays usable exactly as long as the number stands.
+//!
+//! What is kept over time is the name of a segment, not the number of its slot, which may name another
+//! segment a moment later. Who waits for a graph, or maps it, pins the slot: it keeps its segment
+//! until the pin is gone, and its graph is not dropped.
 
 mod loading;
+mod pin;
 
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 use uuid::Uuid;
@@ -19,10 +24,13 @@ use super::counters;
 use super::lock::{Held, Lock};
 use super::text::StoredFailure;
 use crate::errors::{Failure, FailureKind};
+use crate::faults::fault_point;
 
 pub use loading::{
-    Request, fail, finish, make_room, reload, restart_loads, take_requests, withdraw,
+    Request, fail, finish, make_room, reload, restart_loads, shrink, take_requests, withdraw,
 };
+use pin::Pin;
+pub use pin::register;
 
 /// Graphs that can be in memory at once, over all indexes of the server.
 pub const SLOTS: usize = 1024;
@@ -31,6 +39,8 @@ pub const SLOTS: usize = 1024;
 const WAIT_MS: i64 = 200;
 /// How long a backend waits for a worker that is not running, in milliseconds.
 const WORKER_GRACE_MS: i64 = 5_000;
+/// How often a backend asks for a graph whose loading others have given up.
+const ATTEMPTS: usize = 10;
 
 /// What is being done with a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +78,8 @@ struct Slot {
     last_used: AtomicI64,
     /// How often the graph has been used, fading.
     uses: AtomicU64,
+    /// Who counts on the slot. It goes up under the registry's lock only.
+    pins: AtomicU32,
     condition: UnsafeCell<pg_sys::ConditionVariable>,
     guarded: UnsafeCell<Guarded>,
 }
@@ -80,12 +92,16 @@ struct Guarded {
     bytes: u64,
     state: State,
     handle: pg_sys::dsm_handle,
+    /// How often loading has failed since the slot was made, and the latest failure.
+    failures: u64,
     failure: StoredFailure,
 }
 
 #[repr(C)]
 struct Shared {
     slots: [Slot; SLOTS],
+    /// Bytes of all graphs in memory; changes under the registry's lock only.
+    bytes: AtomicU64,
 }
 
 static mut SHARED: *mut Shared = ptr::null_mut();
@@ -208,29 +224,40 @@ impl Access {
         self.shared.slots[slot].uses.store(0, Ordering::Relaxed);
     }
 
+    /// Whether the slot may be freed or given to another segment.
+    fn is_loose(&self, slot: usize) -> bool {
+        self.shared.slots[slot].pins.load(Ordering::Acquire) == 0
+    }
+
+    /// The first slot in that state that may be given to another segment.
+    fn loose(&self, state: State) -> Option<usize> {
+        (0..SLOTS).find(|&slot| self.get(slot).state == state && self.is_loose(slot))
+    }
+
     /// Frees a slot and, when it held a graph, the memory as soon as nobody maps it any more.
     fn release(&mut self, slot: usize) {
         self.renew(slot);
         let guarded = self.get_mut(slot);
-        let held = (guarded.state == State::Ready).then_some(guarded.handle);
+        let held = (guarded.state == State::Ready).then_some((guarded.handle, guarded.bytes));
         guarded.state = State::Free;
         guarded.bytes = 0;
-        if let Some(handle) = held {
+        if let Some((handle, bytes)) = held {
+            self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
             // SAFETY: the segment was pinned when it became ready, and is unpinned once.
             unsafe { pg_sys::dsm_unpin_segment(handle) };
         }
     }
 
-    /// The ready slot used longest ago.
-    fn least_recently_used(&self, but: Option<usize>) -> Option<usize> {
+    /// The ready slot used longest ago of those that nobody counts on.
+    fn least_recently_used(&self) -> Option<usize> {
         (0..SLOTS)
-            .filter(|&slot| self.get(slot).state == State::Ready && Some(slot) != but)
+            .filter(|&slot| self.get(slot).state == State::Ready && self.is_loose(slot))
             .min_by_key(|&slot| self.shared.slots[slot].last_used.load(Ordering::Relaxed))
     }
 
     /// Bytes of all graphs in memory.
     fn used(&self) -> u64 {
-        self.entries().map(|entry| entry.bytes).sum()
+        self.shared.bytes.load(Ordering::Relaxed)
     }
 
     /// Whether a statement has asked for the graph since it was requested to be loaded again.
@@ -238,10 +265,10 @@ impl Access {
         self.shared.slots[slot].last_used.load(Ordering::Relaxed) > LATEST_RELOAD
     }
 
-    /// Drops the graphs used longest ago, never that of slot `but`, until all take at most `bytes`.
-    fn shrink(&mut self, bytes: u64, but: Option<usize>) {
+    /// Drops the graphs used longest ago until all take at most `bytes`, or somebody counts on each.
+    fn shrink(&mut self, bytes: u64) {
         while self.used() > bytes
-            && let Some(slot) = self.least_recently_used(but)
+            && let Some(slot) = self.least_recently_used()
         {
             self.release(slot);
         }
@@ -293,40 +320,104 @@ pub fn entries() -> Vec<Entry> {
     Access::share().entries().collect()
 }
 
-/// The entry of a segment whose graph is in memory; has it loaded and waits when it is not.
-/// Raises the error that kept it from being loaded.
-pub fn obtain(index_uuid: Uuid, segment_uuid: Uuid) -> Entry {
-    let (slot, mut entry) = request(index_uuid, segment_uuid);
-    let mut idle_ms = 0;
-    loop {
-        match entry.state {
-            State::Ready => {
-                cancel_sleep();
-                return entry;
-            }
-            State::Failed => {
-                cancel_sleep();
-                let failure = Access::share().get(slot).failure.get();
-                failure.raise()
-            }
-            State::Requested | State::Loading if entry.segment_uuid == segment_uuid => {}
-            // Somebody else got the slot meanwhile: ask again.
-            _ => {
-                cancel_sleep();
-                return obtain(index_uuid, segment_uuid);
-            }
+/// A graph in memory, which is not dropped as long as this lives.
+pub struct Pinned {
+    entry: Entry,
+    _pin: Pin,
+}
+
+impl Pinned {
+    /// Where it is.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Drops a graph that is not what the registry says it is, so that it is loaded anew.
+    pub fn discard(self) {
+        let mut access = Access::exclusive();
+        let Entry { slot, generation, .. } = self.entry;
+        // Another one may have dropped it already.
+        if is_current(slot, generation) && access.get(slot).state == State::Ready {
+            access.release(slot);
+            access.wake_waiters(slot);
         }
-        idle_ms = if worker_runs() { 0 } else { idle_ms + WAIT_MS };
-        if idle_ms > WORKER_GRACE_MS {
-            cancel_sleep();
-            no_worker().raise();
+    }
+}
+
+/// The graph of a segment; has it loaded and waits when it is not in memory. Raises the error that kept
+/// it from being loaded.
+pub fn obtain(index_uuid: Uuid, segment_uuid: Uuid) -> Pinned {
+    for _ in 0..ATTEMPTS {
+        let wait = request(index_uuid, segment_uuid);
+        fault_point("graph.requested");
+        if let Some(pinned) = wait.outcome() {
+            return pinned;
         }
-        let condition = shared().slots[slot].condition.get();
-        // SAFETY: initialised at server start. Interrupts are served while sleeping.
-        unsafe {
-            pg_sys::ConditionVariableTimedSleep(condition, WAIT_MS as _, pg_sys::PG_WAIT_EXTENSION)
-        };
-        entry = Access::share().entry(slot);
+    }
+    Failure::new(FailureKind::Memory, "could not get the graph of an index segment into memory")
+        .detail(format!("Others have given it up {ATTEMPTS} times."))
+        .raise()
+}
+
+/// A backend's wait for the graph that its pinned slot names.
+struct Wait {
+    pin: Pin,
+    segment_uuid: Uuid,
+    /// The slot's failures before.
+    failures: u64,
+}
+
+impl Wait {
+    /// Begins to wait. The lock that `access` holds keeps the slot what it is meanwhile.
+    fn begin(access: &Access, slot: usize) -> Self {
+        note_interest(slot);
+        let Guarded { segment_uuid, failures, .. } = *access.get(slot);
+        let pin = Pin::new(access, slot);
+        Self { pin, segment_uuid: Uuid::from_bytes(segment_uuid), failures }
+    }
+
+    /// The graph; `None` when whoever was loading it has given it up, so that it is to be asked for anew.
+    /// Raises the error that kept it from being loaded.
+    fn outcome(self) -> Option<Pinned> {
+        let slot = self.pin.slot();
+        let mut idle_ms = 0;
+        loop {
+            let access = Access::share();
+            let entry = access.entry(slot);
+            let guarded = access.get(slot);
+            let failure = (guarded.failures != self.failures).then(|| guarded.failure.get());
+            drop(access);
+            let own = entry.segment_uuid == self.segment_uuid;
+            match (entry.state, failure) {
+                (State::Ready, _) if own => {
+                    cancel_sleep();
+                    return Some(Pinned { entry, _pin: self.pin });
+                }
+                (_, Some(failure)) if own => {
+                    cancel_sleep();
+                    failure.raise()
+                }
+                (State::Requested | State::Loading, None) if own => {}
+                _ => {
+                    cancel_sleep();
+                    return None;
+                }
+            }
+            idle_ms = if worker_runs() { 0 } else { idle_ms + WAIT_MS };
+            if idle_ms > WORKER_GRACE_MS {
+                cancel_sleep();
+                no_worker().raise();
+            }
+            let condition = shared().slots[slot].condition.get();
+            // SAFETY: initialised at server start. Interrupts are served while sleeping.
+            unsafe {
+                pg_sys::ConditionVariableTimedSleep(
+                    condition,
+                    WAIT_MS as _,
+                    pg_sys::PG_WAIT_EXTENSION,
+                )
+            };
+        }
     }
 }
 
@@ -335,50 +426,41 @@ fn cancel_sleep() {
     unsafe { pg_sys::ConditionVariableCancelSleep() };
 }
 
-fn request(index_uuid: Uuid, segment_uuid: Uuid) -> (usize, Entry) {
+/// Asks for a graph, unless it is in memory or has been asked for.
+fn request(index_uuid: Uuid, segment_uuid: Uuid) -> Wait {
     let access = Access::share();
-    if let Some(slot) = access.find(segment_uuid) {
-        let entry = access.entry(slot);
-        if entry.state != State::Failed {
-            // It may be a reload that nobody had asked for so far.
-            note_interest(slot);
-            return (slot, entry);
-        }
+    if let Some(slot) = access.find(segment_uuid)
+        && access.get(slot).state != State::Failed
+    {
+        // It may be a reload that nobody had asked for so far.
+        return Wait::begin(&access, slot);
     }
     drop(access);
 
     let mut access = Access::exclusive();
     let slot = match access.find(segment_uuid) {
         Some(slot) => slot,
-        None => {
-            let slot = unused_slot(&mut access);
-            access.renew(slot);
-            slot
-        }
+        None => take_slot(&mut access),
     };
     let guarded = access.get_mut(slot);
     if matches!(guarded.state, State::Free | State::Failed) {
         guarded.index_uuid = index_uuid.into_bytes();
         guarded.segment_uuid = segment_uuid.into_bytes();
         guarded.state = State::Requested;
-        note_interest(slot);
     }
-    let entry = access.entry(slot);
+    let wait = Wait::begin(&access, slot);
     drop(access);
     if let Some(counters) = counters::get() {
         counters.wake_worker();
     }
-    (slot, entry)
+    wait
 }
 
-/// A free slot; failing that the slot of a failed load, then of the graph used longest ago.
-fn unused_slot(access: &mut Access) -> usize {
-    let by_state =
-        |access: &Access, state| (0..SLOTS).find(|&slot| access.get(slot).state == state);
-    let slot = by_state(access, State::Free)
-        .or_else(|| by_state(access, State::Failed))
-        .or_else(|| access.least_recently_used(None));
-    match slot {
+/// Makes a slot free: a free one, failing that the slot of a failed load, then of the graph used longest
+/// ago.
+fn take_slot(access: &mut Access) -> usize {
+    let slot = access.loose(State::Free).or_else(|| access.loose(State::Failed));
+    match slot.or_else(|| access.least_recently_used()) {
         Some(slot) => {
             access.release(slot);
             slot
@@ -405,7 +487,8 @@ pub fn no_worker() -> Failure {
 pub fn forget(segment_uuid: Uuid) {
     let mut access = Access::exclusive();
     let slot = access.find(segment_uuid);
-    if let Some(slot) = slot.filter(|&slot| access.get(slot).state == State::Ready) {
+    let unused = |&slot: &usize| access.get(slot).state == State::Ready && access.is_loose(slot);
+    if let Some(slot) = slot.filter(unused) {
         access.release(slot);
     }
 }

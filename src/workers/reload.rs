@@ -135,8 +135,7 @@ impl Reload {
                 pgrx::debug1!("s3vector: no room to load segment {} again", graph.segment_uuid);
                 continue;
             }
-            registry::reload(graph.index_uuid, graph.segment_uuid, graph.uses);
-            if !here {
+            if registry::reload(graph.index_uuid, graph.segment_uuid, graph.uses) {
                 used += graph.bytes;
                 self.loading.push(graph);
             }

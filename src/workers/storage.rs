@@ -162,6 +162,7 @@ impl Worker {
         while let Ok(message) = self.inbox.try_recv() {
             self.handle(message);
         }
+        registry::shrink(settings::graph_memory());
     }
 
     fn handle(&mut self, message: Message) {
@@ -189,7 +190,7 @@ impl Worker {
                     pg_sys::dsm_detach(memory.segment());
                     handle
                 };
-                registry::finish(&request, handle, bytes, settings::graph_memory());
+                registry::finish(&request, handle, bytes);
             }
             Message::NotLoaded { request, memory, failure } => {
                 if let Some(memory) = memory {

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::Signal;
 use postgres::error::DbError;
 use postgres::{Client, Config, NoTls};
 use tempfile::TempDir;
 
+use crate::check;
 use crate::errors::Warnings;
 use crate::process::{
     Server, as_server_user, exists, give_to_server_user, run_as_server_user, signal_process, tail,
@@ -26,7 +29,8 @@ pub enum Stop {
     Immediate,
 }
 
-/// A PostgreSQL cluster, stopped and removed when dropped.
+/// A PostgreSQL cluster, stopped and removed when dropped. Before that every index must be found
+/// sound, if the server still runs.
 ///
 /// Its only connection is a Unix socket, so that clusters of parallel tests need no ports. The
 /// database is `postgres`, the superuser `postgres` without a password.
@@ -35,6 +39,7 @@ pub struct Cluster {
     settings: BTreeMap<String, String>,
     launcher: Vec<String>,
     server: Option<Server>,
+    damaged: AtomicBool,
 }
 
 /// Configures a [`Cluster`] before its first start.
@@ -126,7 +131,13 @@ impl Cluster {
             .tempdir_in(place)
             .expect("a folder for the cluster");
         give_to_server_user(folder.path());
-        let cluster = Self { folder, settings, launcher: Vec::new(), server: None };
+        let cluster = Self {
+            folder,
+            settings,
+            launcher: Vec::new(),
+            server: None,
+            damaged: AtomicBool::new(false),
+        };
         make(&cluster.data());
         Builder(cluster)
     }
@@ -143,6 +154,12 @@ impl Cluster {
     /// A started cluster with default settings and the extension created.
     pub fn start() -> Self {
         Self::builder().start()
+    }
+
+    /// Says that the test does damage, or takes the store away for good: nobody expects the indexes
+    /// to be sound at the end.
+    pub fn damaged(&self) {
+        self.damaged.store(true, Ordering::Relaxed);
     }
 
     /// The data directory.
@@ -327,7 +344,15 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let runs = self.server.as_mut().is_some_and(Server::is_running);
+        let outcome = match runs
+            && !std::thread::panicking()
+            && !self.damaged.load(Ordering::Relaxed)
+        {
+            true => std::panic::catch_unwind(AssertUnwindSafe(|| check::assert_all_sound(self))),
+            false => Ok(()),
+        };
+        if std::thread::panicking() || outcome.is_err() {
             eprintln!("---- the end of the server log ----\n{}\n----", tail(&self.log_file(), 40));
         }
         if let Some(server) = &mut self.server {
@@ -337,6 +362,9 @@ impl Drop for Cluster {
             while server.is_running() && start.elapsed() < PATIENCE {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
+        }
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
         }
     }
 }

@@ -18,6 +18,7 @@
 //! - [`garage`]: an S3 server. [`redis`]: a Redis server.
 //! - [`proxy`]: makes the S3 server slow, or fail. [`tcp_proxy`]: the same for any server.
 //! - [`items`]: vectors, their table, exact answers and recall.
+//! - [`check`]: `s3vector_check`, and how every cluster ends with it.
 //! - [`answers`]: asking an index and checking what every answer must fulfil.
 //! - [`standby`]: copies of a cluster: streaming standbys, restored backups.
 //! - [`volumes`]: file systems of a test's own.
@@ -30,6 +31,7 @@
 //! - [`wait`]: waiting for something that happens elsewhere.
 
 pub mod answers;
+pub mod check;
 pub mod clients;
 pub mod cluster;
 pub mod errors;

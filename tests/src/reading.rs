@@ -23,6 +23,12 @@ pub struct Scan {
     pub requests: i32,
     /// Times the scan waited.
     pub waves: i32,
+    /// Walks over graphs.
+    pub walks: i32,
+    /// Passes over the codes of all rows.
+    pub sweeps: i32,
+    /// Rows handed out although one farther away had been before.
+    pub late: i32,
 }
 
 /// What the session's last scan did.
@@ -30,8 +36,8 @@ pub struct Scan {
 pub fn last_scan(client: &mut Client) -> Scan {
     let row = client
         .query_one(
-            "SELECT reranked, cache_hits, heap_rows, chunks_fetched, redis_chunks, requests, waves \
-             FROM s3vector_last_scan()",
+            "SELECT reranked, cache_hits, heap_rows, chunks_fetched, redis_chunks, requests, waves, \
+             walks, sweeps, late FROM s3vector_last_scan()",
             &[],
         )
         .unwrap_or_else(|error| panic!("the last scan: {error:?}"));
@@ -43,6 +49,9 @@ pub fn last_scan(client: &mut Client) -> Scan {
         redis_chunks: row.get(4),
         requests: row.get(5),
         waves: row.get(6),
+        walks: row.get(7),
+        sweeps: row.get(8),
+        late: row.get(9),
     }
 }
 

@@ -98,3 +98,34 @@ fn vacuuming_while_others_query() {
     assert_all_found(&mut client, &items, (first..items.rows.len()).step_by(3));
     assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }
+
+/// Several indexes whose graphs take turns in a memory with room for one: every query is answered by
+/// its own.
+#[test]
+fn graphs_that_take_turns() {
+    let cluster = Cluster::builder()
+        .set("s3vector.graph_memory", "1MB")
+        .set("s3vector.maintenance_workers", 0)
+        .start();
+    let mut client = cluster.client();
+    let mut source = Source::new(63, 64);
+    let tables = ["a", "b", "c"].map(|name| {
+        let items = Items::create(&mut client, name, Metric::L2, source.vectors(4000));
+        items.index(&mut client, "");
+        items
+    });
+    thread::scope(|scope| {
+        for number in 0..9 {
+            let (cluster, items) = (&cluster, &tables[number % tables.len()]);
+            scope.spawn(move || {
+                let mut client = cluster.client();
+                prefer_index(&mut client);
+                for id in (number..items.rows.len()).step_by(100) {
+                    let row = items.rows[id].as_ref().expect("the row exists");
+                    let answer = answers::ask(&mut client, items, row, 1);
+                    assert_eq!(answer[0].0, i32::try_from(id).expect("small"), "{}", items.table);
+                }
+            });
+        }
+    });
+}

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use harness::answers::prefer_index;
+use harness::check::{Finding, assert_sound, findings};
 use harness::errors::failure;
 use harness::items::Source;
 use harness::{Cluster, Items, Metric, answers};
@@ -89,6 +90,7 @@ fn fall_back_to(client: &mut Client, what: &str) {
 /// them is in memory. Asking for all rows needs every object.
 fn damaged(compression: &str) {
     let mut cluster = Cluster::start();
+    cluster.damaged();
     let mut client = cluster.client();
     let mut source = Source::new(51, DIMENSIONS);
     let vectors = source.vectors(ROWS);
@@ -127,7 +129,13 @@ fn damaged(compression: &str) {
             failure(result).expect(damage.sqlstate(), &[&name.to_string_lossy()]);
         }
     }
+    for (array, damage, items, _) in &cases {
+        let found = findings(&mut client, &format!("{}_index", items.table));
+        let says = |finding: &Finding| finding.place.contains(&format!("/{array}/"));
+        assert!(found.iter().any(says), "{array} {damage:?}: {found:#?}");
+    }
     // The damage of others is none of a sound index's business.
+    assert_sound(&mut client, "sound_index");
     answers::assert_recall(&mut client, &sound, &source.vectors(200), 0.95);
 }
 
@@ -145,6 +153,7 @@ fn zstd() {
 #[test]
 fn swapped_segments() {
     let mut cluster = Cluster::start();
+    cluster.damaged();
     let mut client = cluster.client();
     let mut source = Source::new(52, DIMENSIONS);
     let one = Items::create(&mut client, "one", Metric::L2, source.vectors(ROWS));

@@ -5,7 +5,7 @@ use std::thread;
 use harness::answers::{assert_all_found, assert_recall, prefer_index};
 use harness::items::{Source, literal};
 use harness::model::assert_whole;
-use harness::upkeep::info;
+use harness::upkeep::{flush, info};
 use harness::wait::wait_until;
 use harness::{Cluster, Items, Metric};
 use postgres::Client;
@@ -202,59 +202,148 @@ fn places_of_a_failed_statement() {
     assert_all_found(&mut client, &items, 0..61);
 }
 
+/// Defines `pause(id)`, an index over which makes an insertion of the rows 500 and 501 stand before a
+/// [`Barrier`] when they are in the table and in no younger index.
+const PAUSE: &str =
+    "CREATE FUNCTION pause(id text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+         IF id IN ('500', '501') THEN
+             PERFORM pg_advisory_lock(id::bigint);
+             PERFORM pg_advisory_unlock(id::bigint);
+         END IF;
+         RETURN id;
+     END $$";
+
+/// A table with a unique index that a row reaches last, when it has an entry in all others; rows 0 to
+/// 489. `parent` is the table, or one that it is a partition of.
+fn contested(client: &mut Client, parent: &str) -> (Items, Source) {
+    let table = format!("(id int, embedding vector({DIMENSIONS}))");
+    let tables = match parent {
+        "items" => format!("CREATE TABLE items {table}"),
+        _ => format!(
+            "CREATE TABLE {parent} {table} PARTITION BY RANGE (id);
+             CREATE TABLE items PARTITION OF {parent} FOR VALUES FROM (0) TO (1000000)"
+        ),
+    };
+    client
+        .batch_execute(&format!("{tables}; {PAUSE}; CREATE INDEX ON items (pause(id::text))"))
+        .expect("a table");
+    let mut items = Items { table: "items".to_owned(), metric: Metric::L2, rows: Vec::new() };
+    items.index(client, "");
+    client.batch_execute(&format!("ALTER TABLE {parent} ADD UNIQUE (id)")).expect("a constraint");
+    let mut source = Source::new(82, DIMENSIONS);
+    items.copy(client, source.vectors(490));
+    (items, source)
+}
+
+/// Runs a statement that inserts the rows 500 and 501, in this order. While row 500 is on its way into
+/// the indexes `rival` inserts one of its own; VACUUM then gives the place of the other one to what
+/// `fill` inserts, while the statement still runs. Returns how many rows it says it has written.
+fn outrun(
+    cluster: &Cluster,
+    table: &str,
+    statement: &str,
+    rival: &str,
+    fill: impl FnOnce(&mut Client),
+) -> u64 {
+    let (mut conflict, mut end) = (Barrier::raise(cluster, 500), Barrier::raise(cluster, 501));
+    thread::scope(|scope| {
+        let running =
+            scope.spawn(move || cluster.client().execute(statement, &[]).expect("the statement"));
+        conflict.wait();
+        conflict.client.batch_execute(rival).expect("inserted");
+        conflict.lift();
+        end.wait();
+        let mut client = cluster.client();
+        client.batch_execute(&format!("VACUUM (INDEX_CLEANUP ON) {table}")).expect("vacuumed");
+        fill(&mut client);
+        end.lift();
+        running.join().expect("the statement ends")
+    })
+}
+
 /// With ON CONFLICT a row that conflicts is dead while its statement goes on, and VACUUM gives its place
 /// away.
 #[test]
 fn places_of_conflicting_rows() {
     let cluster = cluster();
     let mut client = cluster.client();
-    client
-        .batch_execute(&format!(
-            "CREATE TABLE items (id int, embedding vector({DIMENSIONS}));
-             CREATE FUNCTION pause(id int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
-                 IF id IN (500, 501) THEN
-                     PERFORM pg_advisory_lock(id);
-                     PERFORM pg_advisory_unlock(id);
-                 END IF;
-                 RETURN id;
-             END $$;
-             CREATE INDEX pausing ON items (pause(id))"
-        ))
-        .expect("a table");
-    let mut source = Source::new(82, DIMENSIONS);
-    let mut items = Items { table: "items".to_owned(), metric: Metric::L2, rows: Vec::new() };
-    items.index(&mut client, "");
-    // The youngest index: a row reaches it last, when it has an entry in all others.
-    client.batch_execute("ALTER TABLE items ADD UNIQUE (id)").expect("a constraint");
-    items.copy(&mut client, source.vectors(490));
+    let (mut items, mut source) = contested(&mut client, "items");
     let statement = format!(
         "INSERT INTO items SELECT * FROM (VALUES {}) AS new ON CONFLICT (id) DO NOTHING",
         values(&mut items, source.vectors(20))
     );
-
-    let (mut conflict, mut end) = (Barrier::raise(&cluster, 500), Barrier::raise(&cluster, 501));
-    thread::scope(|scope| {
-        let (cluster, statement) = (&cluster, &statement);
-        let running =
-            scope.spawn(move || cluster.client().execute(statement, &[]).expect("the statement"));
-        // Inserted into the table and about to be into the indexes: somebody else is faster.
-        conflict.wait();
-        let vector = source.vector();
-        conflict
-            .client
-            .batch_execute(&format!("INSERT INTO items VALUES (500, {})", literal(&vector)))
-            .expect("inserted");
-        items.rows[500] = Some(vector);
-        conflict.lift();
-        end.wait();
-        client.batch_execute("VACUUM (INDEX_CLEANUP ON) items").expect("vacuumed");
-        // Others take the place.
-        items.copy(&mut client, source.vectors(60));
-        end.lift();
-        assert_eq!(running.join().expect("the statement ends"), 19);
-    });
+    let vector = source.vector();
+    let rival = format!("INSERT INTO items VALUES (500, {})", literal(&vector));
+    items.rows[500] = Some(vector);
+    let others = source.vectors(60);
+    let written =
+        outrun(&cluster, "items", &statement, &rival, |client| items.copy(client, others));
+    assert_eq!(written, 19);
     assert_whole(&mut client, &items, &source.vector(), 1.0);
     assert_all_found(&mut client, &items, 400..570);
+}
+
+/// The same in a statement whose first rows are updates, which do not tell that it has ON CONFLICT, and
+/// which has more updates later.
+#[test]
+fn places_of_conflicting_rows_after_updates() {
+    for parent in ["items", "parent"] {
+        let cluster = cluster();
+        let mut client = cluster.client();
+        let (mut items, mut source) = contested(&mut client, parent);
+        let mut rows = Vec::new();
+        for id in [3, 1, 500, 2, 501] {
+            let vector = source.vector();
+            rows.push(format!("({id}, {}::vector)", literal(&vector)));
+            items.rows.resize(items.rows.len().max(id + 1), None);
+            items.rows[id] = Some(vector);
+        }
+        let statement = format!(
+            "INSERT INTO {parent} VALUES {} ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding",
+            rows.join(", ")
+        );
+        let rival = format!("INSERT INTO items VALUES (500, {})", literal(&source.vector()));
+        let others = source.vectors(60);
+        let written =
+            outrun(&cluster, "items", &statement, &rival, |client| items.copy(client, others));
+        assert_eq!(written, 5);
+        assert_whole(&mut client, &items, &source.vector(), 1.0);
+        assert_all_found(&mut client, &items, (0..490).step_by(50).chain(500..562));
+    }
+}
+
+/// `add_vectors` that replaces rows is such a statement.
+#[test]
+fn places_of_conflicting_rows_of_a_collection() {
+    let cluster = cluster();
+    let mut client = cluster.client();
+    client
+        .batch_execute(&format!(
+            "SELECT s3vector.create_collection('docs', 3, 'l2');
+             ALTER TABLE docs DROP CONSTRAINT docs_pkey;
+             {PAUSE};
+             CREATE INDEX ON docs (pause(id));
+             ALTER TABLE docs ADD PRIMARY KEY (id);
+             SELECT s3vector.add_vectors('docs', ARRAY['[1,1,1]']::vector[], ids => ARRAY['1'])"
+        ))
+        .expect("a collection");
+    let statement = "SELECT s3vector.add_vectors('docs',
+        ARRAY['[1,1,2]', '[50,50,50]', '[9,9,9]']::vector[], ids => ARRAY['1', '500', '501'], update => true)";
+    let rival = "INSERT INTO docs VALUES ('500', '[70,70,70]')";
+    outrun(&cluster, "docs", statement, rival, |client| {
+        client.batch_execute("INSERT INTO docs VALUES ('900', '[-90,-90,-90]')").expect("inserted");
+    });
+    prefer_index(&mut client);
+    let nearest = "SELECT id FROM docs ORDER BY embedding <-> '[50,50,50]' LIMIT 10";
+    for _ in 0..2 {
+        let plan = client.query(&format!("EXPLAIN {nearest}"), &[]).expect("a plan");
+        let plan: Vec<String> = plan.iter().map(|line| line.get(0)).collect();
+        assert!(plan.iter().any(|line| line.contains("docs_embedding_idx")), "{plan:#?}");
+        let found = client.query(nearest, &[]).expect("a search");
+        let found: Vec<String> = found.iter().map(|row| row.get(0)).collect();
+        assert_eq!(found, ["500", "501", "1", "900"]);
+        flush(&mut client, "docs_embedding_idx");
+    }
 }
 
 /// What is inserted in a subtransaction belongs to the transaction when that ends well.

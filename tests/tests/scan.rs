@@ -82,8 +82,7 @@ fn no_limit() {
     let rows = client.query(&sql, &[]).expect("rows");
     let answer: Answer = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     answers::check(&items, &query, &answer);
-    // HNSW reaches every node but those without an edge to them.
-    assert!(answer.len() >= 1095, "{} of 1100 rows", answer.len());
+    assert_eq!(answer.len(), 1100);
     assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }
 

@@ -23,7 +23,8 @@
 //!   from another graph, whose rows may have gone or moved.
 //! - [`search`](Searcher): searching, and going on where a search stopped. `walk` is the loop
 //!   that search and build share, on `pool` (the best candidates) and `visited`.
-//! - [`validate`](fn@validate): checking a graph that comes from outside.
+//! - [`validate`](fn@validate): checking a graph that comes from outside. `inspect`: whether it is
+//!   also what a build makes ([`crooked`], [`Reached`]).
 //! - [`order`](fn@order): a row order that puts near rows next to each other.
 //!
 //! Paper: Malkov and Yashunin, *Efficient and Robust Approximate Nearest Neighbor Search Using
@@ -31,6 +32,7 @@
 
 mod build;
 mod graph;
+mod inspect;
 mod lists;
 mod order;
 mod pool;
@@ -42,6 +44,7 @@ mod walk;
 
 pub use build::{BuildError, BuildParams, Control, build, extend};
 pub use graph::{Graph, GraphView, NONE};
+pub use inspect::{Crooked, Reached, crooked};
 pub use lists::Lists;
 pub use order::order;
 pub use pool::Candidate;

@@ -9,13 +9,9 @@ use crate::{Bits, FACTORS, estimator::LARGEST_SCALE, layout};
 /// RaBitQ's own choice: each side is crossed by about 3 % of normally distributed errors.
 pub const EPSILON: f64 = 1.9;
 
-/// Standard deviations between an estimate and a bound that holds for all but one in a million rows, for
-/// codes of 1, 2, 4 and 8 bits.
-const SURE: [f64; Bits::ALL.len()] = [6.0; 4];
-
 /// Magnitudes from which squares no longer fit single precision with room to spare: the
 /// operator's own value may be infinite there.
-const LARGEST: f64 = 1e37;
+pub(crate) const LARGEST: f64 = 1e37;
 
 /// An estimate and an interval around it, in the units of the metric's operator.
 ///
@@ -57,7 +53,7 @@ impl Errors {
     ) -> Bounds {
         let factors: [f64; FACTORS] = std::array::from_fn(|i| f64::from(factors[i]));
         let ranking = f64::from(ranking);
-        let (error, magnitude) = self.error(epsilon, code, factors);
+        let (error, magnitude) = self.error(code, factors, epsilon);
         let overflow = magnitude >= LARGEST || magnitude.is_nan();
         match self.metric {
             Metric::L2 if overflow => {
@@ -82,28 +78,13 @@ impl Errors {
         }
     }
 
-    /// A bound of the exact ranking value that is almost certain. Negative infinity where nothing is known.
-    pub(crate) fn sure_lower_bound(
-        &self,
-        ranking: f32,
-        code: &[u8],
-        factors: [f32; FACTORS],
-    ) -> f32 {
-        let epsilon = SURE[self.bits.count().ilog2() as usize];
-        let (error, magnitude) = self.error(epsilon, code, factors.map(f64::from));
-        if magnitude >= LARGEST || magnitude.is_nan() {
-            return f32::NEG_INFINITY;
-        }
-        below(f64::from(ranking) - error)
-    }
-
-    /// The error to allow for at `epsilon` standard deviations, in the ranking value's units, and the
-    /// size of the numbers that the operator adds up.
+    /// The error to allow for, in the ranking value's units, and the size of the numbers that
+    /// the operator adds up.
     fn error(
         &self,
-        epsilon: f64,
         code: &[u8],
         [first, second, third]: [f64; FACTORS],
+        epsilon: f64,
     ) -> (f64, f64) {
         // The error of ⟨r, q⟩ has two independent parts: the code's, `third` for a unit query,
         // and that of the rounded query, which meets the code's values scaled to the residual,
@@ -141,12 +122,6 @@ impl Errors {
             }
         }
     }
-}
-
-/// `value` in single precision, rounded down.
-fn below(value: f64) -> f32 {
-    let narrow = value as f32;
-    if f64::from(narrow) > value { narrow.next_down() } else { narrow }
 }
 
 /// The length of the values that `code` stands for.

@@ -79,6 +79,11 @@ impl<'a> Codes<'a> {
         self.codes[start..start + length].as_ptr()
     }
 
+    /// How many rows come before `bytes` further on.
+    pub(crate) fn rows_in(&self, bytes: usize) -> u32 {
+        bytes.div_ceil(self.code_stride.max(1)) as u32
+    }
+
     /// Asks for the code and the factors of a row, which will be read soon. There need not be such a row.
     #[inline(always)]
     pub fn prefetch(&self, row: u32) {

@@ -1,6 +1,6 @@
 //! The arithmetic that queries and rows share: from integer inner products to ranking values.
 
-use distance::Metric;
+use distance::{Level, Metric};
 
 use crate::{
     Bits, Codes,
@@ -80,6 +80,13 @@ impl Estimator {
         self.scale = scale.clamp(-LARGEST_SCALE, LARGEST_SCALE) as f32;
     }
 
+    /// The same with the kernels of `level`, or `None` if this machine lacks them.
+    pub(crate) fn at_level(&self, level: Level) -> Option<Self> {
+        let kernel = Kernel::of(level, self.bits)?;
+        let coarse = Kernel::of(level, Bits::One)?;
+        Some(Self { kernel, coarse, ..self.clone() })
+    }
+
     /// Sets how factor 0 counts.
     pub(crate) fn set_weight(&mut self, weight: f32) {
         self.weight = weight;
@@ -104,6 +111,17 @@ impl Estimator {
     #[inline]
     pub(crate) fn coarse_estimates(&self, sketches: &Codes<'_>, rows: &[u32], out: &mut [f32]) {
         self.compare(self.coarse, Bits::One, sketches, rows, out);
+    }
+
+    /// The squared lengths of the values that the codes of `rows` stand for, as many as `rows` has and at
+    /// most [`BATCH`].
+    pub(crate) fn norms(&self, codes: &Codes<'_>, rows: &[u32], out: &mut [f64]) {
+        let mut squares = [0; BATCH];
+        self.kernel.squares(self.blocks.len(), codes, rows, &mut squares[..rows.len()]);
+        let quarters = (self.blocks.len() * BLOCK) as f64 / 4.0;
+        for (out, squares) in out.iter_mut().zip(squares) {
+            *out = f64::from(squares) + quarters;
+        }
     }
 
     #[inline(always)]

@@ -59,3 +59,4 @@ pub use query::Query;
 pub use random::SplitMix64;
 pub use rotation::Rotation;
 pub use sketch::{sketch, sketch_bytes};
+pub use sweep::SURE;

@@ -1,6 +1,6 @@
 //! A query against codes: ranking values and bounds.
 
-use distance::{Kernels, Metric};
+use distance::{Kernels, Level, Metric};
 
 use crate::{
     Bits, Bounds, Codes, Quantizer,
@@ -8,9 +8,10 @@ use crate::{
     estimator::Estimator,
     kernels::QueryBlock,
     layout::BLOCK,
-    quantizer::{inner_product, make_unit},
+    quantizer::{Residual, inner_product, make_unit},
     rescale::{largest_magnitude, round_small},
     rotation::FEW,
+    sweep::{Origin, Sure},
 };
 
 /// The largest element of an 8-bit query; -128 is left out to keep the range symmetric.
@@ -19,8 +20,10 @@ const LARGEST: f32 = 127.0;
 /// A query prepared for codes of one [`Quantizer`]: rotated and rounded to eight bits.
 #[derive(Clone, Debug)]
 pub struct Query {
-    estimator: Estimator,
+    pub(crate) estimator: Estimator,
     pub(crate) errors: Errors,
+    pub(crate) sure: Sure,
+    pub(crate) level: Level,
 }
 
 impl Quantizer {
@@ -32,19 +35,20 @@ impl Quantizer {
         let mut turned = Vec::with_capacity(self.dimensions());
         // Under inner product the query itself is turned, `⟨o, q⟩ = ⟨c, q⟩ + ⟨r, q⟩`; under the
         // others its residual, which is shorter and so is its error.
-        let length = match self.metric {
-            Metric::L2 => self.residual(query, false, &mut turned).length,
-            Metric::Cosine => self.residual(query, true, &mut turned).length,
+        let Residual { length, in_range } = match self.metric {
+            Metric::L2 => self.residual(query, false, &mut turned),
+            Metric::Cosine => self.residual(query, true, &mut turned),
             Metric::InnerProduct => {
                 assert_eq!(query.len(), self.dimensions(), "query of other dimensions");
                 turned.extend_from_slice(query);
-                make_unit(&mut turned)
+                Residual { length: make_unit(&mut turned), in_range: true }
             }
         };
         let mut rotated = vec![0.0; self.rotation.padded()];
         self.rotation.rotate(&turned, &mut rotated);
         let mut estimator = Estimator::new(self.bits, self.metric, rotated.len());
 
+        let unit = (self.dimensions() <= FEW).then(|| rotated.clone());
         let (step, error) = round(&mut rotated);
         let squared = length * length;
         let centroid_dot = match self.metric {
@@ -74,7 +78,27 @@ impl Quantizer {
             rounding: length * error * caution / (rotated.len() as f64).sqrt(),
             centroid: self.centroid_norm_squared.sqrt(),
         };
-        Query { estimator, errors }
+        let sure = Sure::new(Origin {
+            bits: self.bits,
+            metric: self.metric,
+            dimensions: self.dimensions(),
+            padded: rotated.len(),
+            length,
+            in_range,
+            error,
+            seen: unit.map_or(0.0, |unit| self.seen_error(unit, &rotated, step)),
+            centroid: errors.centroid,
+        });
+        Query { estimator, errors, sure, level: Level::best() }
+    }
+
+    /// The length of what rows can see of the difference between `step · rounded` and `unit`.
+    fn seen_error(&self, mut unit: Vec<f32>, rounded: &[f32], step: f64) -> f64 {
+        for (x, value) in unit.iter_mut().zip(rounded) {
+            *x = (f64::from(*value) * step - f64::from(*x)) as f32;
+        }
+        self.rotation.turn_back(&mut unit);
+        unit[..self.dimensions()].iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
     }
 }
 
@@ -160,6 +184,13 @@ impl Query {
         factors: &[f32],
     ) -> Bounds {
         self.errors.bounds(estimate, code, factors, epsilon)
+    }
+
+    /// The same query computing with the instructions of `level`: for tests and measurements. `None` where
+    /// this machine lacks them.
+    pub fn at_level(&self, level: Level) -> Option<Self> {
+        let estimator = self.estimator.at_level(level)?;
+        Some(Self { estimator, level, ..self.clone() })
     }
 
     /// Bits of the codes this query compares with.

@@ -19,13 +19,19 @@ pub(crate) trait Work {
 /// Runs `work` with the widest vectors of this machine.
 #[inline]
 pub(crate) fn run<W: Work>(work: W) -> W::Output {
-    match Level::best() {
-        // SAFETY: `Level::best` names only instruction sets this machine has.
+    run_at(Level::best(), work)
+}
+
+/// Runs `work` with the vectors of `level`, or plainly if this machine lacks them.
+#[inline]
+pub(crate) fn run_at<W: Work>(level: Level, work: W) -> W::Output {
+    match level {
+        // SAFETY: levels up to the best one are those this machine has.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { avx512(work) },
+        Level::Avx512 if level <= Level::best() => unsafe { avx512(work) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => unsafe { avx2(work) },
+        Level::Avx2 if level <= Level::best() => unsafe { avx2(work) },
         _ => work.run(),
     }
 }

@@ -85,7 +85,7 @@ impl Reader {
     }
 
     /// Reads and decodes a chunk whose bytes were wrong: they may have been so only on their way.
-    async fn decode_again(&self, piece: &Piece, cost: &mut Cost) -> Result<Bytes> {
+    pub(crate) async fn decode_again(&self, piece: &Piece, cost: &mut Cost) -> Result<Bytes> {
         let body = self.read(&piece.key, piece.range.clone()).await?;
         *cost += Cost { requests: 1, bytes: body.len() as u64, ..Cost::default() };
         self.codec().decode(&body).map_err(|what| {

@@ -30,6 +30,7 @@
 //! | `cached` | one fetch for a burst of equal misses; keeping what was fetched |
 //! | `resident`, `record` | the block in memory; what of it belongs to one row |
 //! | `check` | what checksums cannot see |
+//! | `verify` | reading all of a segment to see whether it is what was written |
 
 mod arrays;
 mod attributes;
@@ -46,6 +47,7 @@ mod record;
 mod resident;
 mod rows;
 mod shard;
+mod verify;
 mod writer;
 
 pub use attributes::{
@@ -59,5 +61,6 @@ pub use error::{Result, SegmentError};
 pub use fetch::Fetched;
 pub use reader::Reader;
 pub use resident::{ALIGNMENT, Resident, ResidentBuffer, ResidentView};
-pub use rows::{RowSource, SliceRows};
+pub use rows::{RowSource, SliceRows, encode};
+pub use verify::{Contents, Fault, Tell, Verified};
 pub use writer::{SegmentData, Written, remove, write};

@@ -17,26 +17,27 @@ use crate::resident::{self, Resident, ResidentView, Sections};
 const PIECE_BYTES: u64 = 4 << 20;
 
 /// A part of one chunk.
-struct Piece {
+pub(crate) struct Piece {
     /// Which array.
-    array: usize,
-    chunk: u64,
+    pub(crate) array: usize,
+    pub(crate) chunk: u64,
     /// Bytes of the object.
-    bytes: Range<u64>,
+    pub(crate) bytes: Range<u64>,
     /// The checksum is at its end.
-    last: bool,
+    pub(crate) last: bool,
 }
 
 impl Reader {
     /// Loads the segment into `region`: [`Resident::size`] bytes or more that begin at a multiple
-    /// of [`ALIGNMENT`](crate::ALIGNMENT), in the layout that [`ResidentView`] reads.
+    /// of [`ALIGNMENT`](crate::ALIGNMENT), in the layout that [`ResidentView`] reads. The segment's prefix
+    /// goes with it.
     ///
     /// Reads side by side and checks every checksum, then the graph and the tids against the
     /// attributes. On an error, or when the future is dropped, `region` holds no segment.
     ///
     /// # Errors
     /// Those of the store; [`SegmentError::Corrupt`] naming the object and the bytes;
-    /// [`SegmentError::Invalid`] for a region that is too small.
+    /// [`SegmentError::Invalid`] for a region that is too small and for a prefix of more than 80 bytes.
     pub async fn load(&self, region: &mut [u8]) -> Result<()> {
         let attributes = self.attributes();
         let size = Resident::size(attributes);
@@ -46,11 +47,12 @@ impl Reader {
                 region.len()
             )));
         }
+        resident::check_prefix(self.prefix())?;
         resident::clear(region);
         // Indexes that cannot be read now are wanted again, and complained of, with the first vectors.
         let (filled, _) = join(self.fill(region), self.read_indexes()).await;
         filled?;
-        resident::seal(region, attributes);
+        resident::seal(region, attributes, self.prefix());
         let outcome = ResidentView::new(region)
             .and_then(|view| self.check(&view))
             .and_then(|()| resident::make_sketches(region));
@@ -102,7 +104,7 @@ impl Reader {
     }
 
     /// The last piece of a chunk without the checksum at its end, which must match.
-    fn finish_chunk(
+    pub(crate) fn finish_chunk(
         &self,
         spec: &ArraySpec,
         chunk: u64,
@@ -138,7 +140,7 @@ impl Reader {
 }
 
 /// Every piece of every chunk, in order.
-fn pieces(specs: &[ArraySpec]) -> Vec<Piece> {
+pub(crate) fn pieces(specs: &[ArraySpec]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for (array, spec) in specs.iter().enumerate() {
         let end = spec.chunk_bytes();

@@ -1,7 +1,8 @@
 //! A segment in memory: what every search reads, in one block that processes can share.
 //!
 //! ```text
-//!   0      header: magic, layout version, attributes   (native integers of 8 bytes)
+//!   0      header: magic, layout version, attributes, length of the prefix  (native integers of 8 bytes)
+//!          │ prefix: which segment it is
 //!   256    records │ upper_nodes │ upper_offsets │ upper_neighbors │ tids │ tid_offsets │ centroid │
 //!          sketches
 //! ```
@@ -34,13 +35,16 @@ const HEADER_BYTES: usize = 256;
 const MAGIC: u64 = u64::from_le_bytes(*b"s3vector");
 
 /// Version of this layout. It never leaves a machine, so no other version need be read.
-const LAYOUT: u64 = 3;
+const LAYOUT: u64 = 4;
 
 /// The name of a block in messages.
 const NAME: &str = "resident";
 
 /// Words of the header in use.
-const WORDS: usize = 21;
+const WORDS: usize = 22;
+
+/// Bytes of the header that the prefix may take, after the words.
+const PREFIX_BYTES: usize = HEADER_BYTES - WORDS * size_of::<u64>();
 
 /// The layout of a resident segment.
 #[derive(Clone, Copy, Debug)]
@@ -150,8 +154,22 @@ pub(crate) fn clear(region: &mut [u8]) {
     region[..HEADER_BYTES].fill(0);
 }
 
-/// Writes the header: from now on `region` holds a whole segment.
-pub(crate) fn seal(region: &mut [u8], attributes: &SegmentAttributes) {
+/// Whether there is room in the header for where the segment lies.
+///
+/// # Errors
+/// [`SegmentError::Invalid`] if the prefix is too long.
+pub(crate) fn check_prefix(prefix: &str) -> Result<()> {
+    match prefix.len() {
+        0..=PREFIX_BYTES => Ok(()),
+        length => Err(SegmentError::invalid(format!(
+            "a prefix of {length} bytes, where at most {PREFIX_BYTES} fit into memory"
+        ))),
+    }
+}
+
+/// Writes the header: from now on `region` holds the whole segment that lies below `prefix`, which has been
+/// [checked](check_prefix).
+pub(crate) fn seal(region: &mut [u8], attributes: &SegmentAttributes, prefix: &str) {
     let a = attributes;
     let words: [u64; WORDS] = [
         MAGIC,
@@ -175,14 +193,17 @@ pub(crate) fn seal(region: &mut [u8], attributes: &SegmentAttributes) {
         u64::from(a.chunk_rows),
         u64::from(a.shard_rows),
         u64::from(a.compression_level),
+        prefix.len() as u64,
     ];
-    for (place, word) in region.chunks_exact_mut(8).zip(words) {
-        place.copy_from_slice(&word.to_ne_bytes());
+    let (places, rest) = region.split_at_mut(size_of_val(&words));
+    for (place, word) in places.as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word.to_ne_bytes();
     }
+    rest[..prefix.len()].copy_from_slice(prefix.as_bytes());
 }
 
-/// Reads a header; the attributes are not yet checked.
-fn unseal(header: &[u8]) -> std::result::Result<SegmentAttributes, &'static str> {
+/// Reads a header: the attributes, which are not yet checked, and the prefix.
+fn unseal(header: &[u8]) -> std::result::Result<(SegmentAttributes, &str), &'static str> {
     let mut words = [0u64; WORDS];
     for (word, bytes) in words.iter_mut().zip(header.as_chunks::<8>().0) {
         *word = u64::from_ne_bytes(*bytes);
@@ -212,8 +233,12 @@ fn unseal(header: &[u8]) -> std::result::Result<SegmentAttributes, &'static str>
         shard_rows: small(19)?,
         compression_level: tiny(20)?,
     };
+    let rest = &header[size_of_val(&words)..];
+    let prefix = usize::try_from(words[21]).ok().and_then(|length| rest.get(..length));
+    let prefix =
+        prefix.and_then(|prefix| std::str::from_utf8(prefix).ok()).ok_or("an unreadable prefix")?;
     match usize::try_from(words[2]) {
-        Ok(size) if size == Resident::size(&attributes) => Ok(attributes),
+        Ok(size) if size == Resident::size(&attributes) => Ok((attributes, prefix)),
         _ => Err("a size that is not the one of its arrays"),
     }
 }
@@ -223,6 +248,7 @@ fn unseal(header: &[u8]) -> std::result::Result<SegmentAttributes, &'static str>
 /// The content was checked when it was loaded (see [`Reader::load`](crate::Reader::load)).
 #[derive(Clone, Copy, Debug)]
 pub struct ResidentView<'a> {
+    prefix: &'a str,
     attributes: SegmentAttributes,
     codes: Codes<'a>,
     sketches: Codes<'a>,
@@ -245,14 +271,15 @@ impl<'a> ResidentView<'a> {
         if !bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) {
             return Err(corrupt("a block that is not aligned to 64 bytes"));
         }
-        let attributes = unseal(header).map_err(corrupt)?;
+        let (attributes, prefix) = unseal(header).map_err(corrupt)?;
         attributes
             .validate()
             .map_err(|error| corrupt(&format!("impossible attributes ({error})")))?;
-        Self::slice(bytes, attributes).ok_or_else(|| corrupt("too few bytes for its arrays"))
+        Self::slice(bytes, attributes, prefix)
+            .ok_or_else(|| corrupt("too few bytes for its arrays"))
     }
 
-    fn slice(bytes: &'a [u8], attributes: SegmentAttributes) -> Option<Self> {
+    fn slice(bytes: &'a [u8], attributes: SegmentAttributes, prefix: &'a str) -> Option<Self> {
         let Sections { records: layout, places, sketches, .. } = Sections::of(&attributes);
         let section = |start: usize, length: usize| bytes.get(start..)?.get(..length);
         let floats = |bytes: &'a [u8]| try_cast_slice::<u8, f32>(bytes).ok();
@@ -265,6 +292,7 @@ impl<'a> ResidentView<'a> {
         let coarse = section(sketches.start, sketches.bytes())?;
         let Sketches { code_bytes, stride, .. } = sketches;
         Some(Self {
+            prefix,
             attributes,
             codes: layout.codes(records, floats(records)?),
             sketches: Codes::records(coarse, floats(coarse)?, code_bytes, stride),
@@ -280,6 +308,12 @@ impl<'a> ResidentView<'a> {
             tid_offsets: integers(4)?,
             centroid: floats(section(centroid, centroid_length)?)?,
         })
+    }
+
+    /// Where the segment that was loaded lies in its store: which one it is. Whoever maps a block that
+    /// others have filled compares it with the segment that is wanted.
+    pub fn prefix(&self) -> &'a str {
+        self.prefix
     }
 
     /// Everything the segment says about itself.

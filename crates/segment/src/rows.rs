@@ -43,6 +43,14 @@ impl RowSource for SliceRows<'_> {
     }
 }
 
+/// Appends a vector to `out` as a segment stores it.
+///
+/// # Errors
+/// [`SegmentError::OutOfRange`] for a value that float16 would turn into an infinity.
+pub fn encode(payload: Payload, vector: &[f32], out: &mut Vec<u8>) -> Result<()> {
+    append_rows(payload, vector, vector.len().max(1), 0, out)
+}
+
 /// Appends `rows` (rows × dimensions, the first being row `first_row`) to `out` as little-endian
 /// elements of `payload`.
 ///

@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering;
 use common::{Random, Sample, Shape, directory, load, shapes, store};
 use distance::Payload;
 use rabitq::{Bits, FACTORS, sketch};
-use segment::{Compression, Reader, ResidentView, SegmentError, WriteControl, remove};
+use segment::{
+    Compression, Reader, ResidentBuffer, ResidentView, SegmentError, WriteControl, remove,
+};
 use storage::{COALESCE_GAP, Metered, Metrics, Store};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,6 +32,7 @@ async fn every_shape_comes_back_whole() {
         let buffer = load(&reader).await.expect("loaded");
         let view = ResidentView::new(buffer.bytes()).expect("a view");
         assert!(sample.is_shown_by(&view), "{shape:?}");
+        assert_eq!(view.prefix(), "i/s");
 
         let all: Vec<u32> = (0..sample.attributes.chunks()).rev().collect();
         let fetched = reader.fetch_chunks(&all).await.expect("fetched");
@@ -105,6 +108,41 @@ async fn a_single_threaded_runtime_will_do() {
     let reader = Reader::open(store, "s").await.expect("opened");
     let buffer = load(&reader).await.expect("loaded");
     assert!(sample.is_shown_by(&ResidentView::new(buffer.bytes()).expect("a view")));
+}
+
+/// Equal in everything that they say about themselves, and loaded into the same memory one after the other.
+#[tokio::test]
+async fn a_segment_in_memory_tells_which_one_it_is() {
+    let (_directory, store) = store();
+    let sample = Sample::new(Shape::new(50, 8));
+    let mut buffer = ResidentBuffer::new(&sample.attributes);
+    let long = ["6d0e4cd4-1f54-4ef4-9c0b-0c43ea1bb1f3"; 2].join("/");
+    for prefix in [long.as_str(), "a", "b", &"x".repeat(80)] {
+        sample.write(&store, prefix).await.expect("written");
+        let reader = Reader::open(Arc::clone(&store), prefix).await.expect("opened");
+        reader.load(buffer.bytes_mut()).await.expect("loaded");
+        assert_eq!(ResidentView::new(buffer.bytes()).expect("a view").prefix(), prefix);
+    }
+    let prefix = "x".repeat(81);
+    sample.write(&store, &prefix).await.expect("written");
+    let reader = Reader::open(store, &prefix).await.expect("opened");
+    let error = reader.load(buffer.bytes_mut()).await.expect_err("no room for its name");
+    assert!(matches!(error, SegmentError::Invalid { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_name_is_no_name() {
+    let (_directory, store) = store();
+    Sample::new(Shape::new(50, 8)).write(&store, "name").await.expect("written");
+    let reader = Reader::open(store, "name").await.expect("opened");
+    let buffer = load(&reader).await.expect("loaded");
+    let at = buffer.bytes()[..256].windows(4).position(|bytes| bytes == b"name").expect("the name");
+    // Its length is the integer before it.
+    for (at, byte) in [(at, 0xFF), (at - 8, 81), (at - 1, 1)] {
+        let mut damaged = buffer.clone();
+        damaged.bytes_mut()[at] = byte;
+        assert!(ResidentView::new(damaged.bytes()).is_err(), "byte {at}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

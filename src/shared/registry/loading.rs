@@ -12,23 +12,30 @@ use crate::errors::{Failure, FailureKind};
 /// A segment the worker shall load.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
-    /// Where the result belongs.
-    pub slot: usize,
     /// Folder of the index.
     pub index_uuid: Uuid,
     /// The segment.
     pub segment_uuid: Uuid,
 }
 
+impl Access {
+    /// The slot of a segment that the worker is loading: it stays the segment's until the worker says
+    /// what has become of it.
+    fn loading(&self, request: &Request) -> Option<usize> {
+        self.find(request.segment_uuid).filter(|&slot| self.get(slot).state == State::Loading)
+    }
+}
+
 /// Requests a graph that had been used `uses` times before the restart, unless it is here or
-/// nothing is free. Until a query uses it, it is the first to be dropped, the less used the sooner.
-pub fn reload(index_uuid: Uuid, segment_uuid: Uuid, uses: u64) {
+/// nothing is free; returns whether it has. Until a query uses the graph, it is the first to be dropped, the less
+/// used the sooner.
+pub fn reload(index_uuid: Uuid, segment_uuid: Uuid, uses: u64) -> bool {
     let mut access = Access::exclusive();
     if let Some(slot) = access.find(segment_uuid) {
         access.shared.slots[slot].uses.fetch_add(uses, Ordering::Relaxed);
-        return;
+        return false;
     }
-    let Some(slot) = (0..SLOTS).find(|&slot| access.get(slot).state == State::Free) else { return };
+    let Some(slot) = access.loose(State::Free) else { return false };
     access.renew(slot);
     let guarded = access.get_mut(slot);
     guarded.index_uuid = index_uuid.into_bytes();
@@ -37,6 +44,7 @@ pub fn reload(index_uuid: Uuid, segment_uuid: Uuid, uses: u64) {
     let slot = &access.shared.slots[slot];
     slot.uses.store(uses, Ordering::Relaxed);
     slot.last_used.store(uses.min(LATEST_RELOAD as u64) as i64, Ordering::Relaxed);
+    true
 }
 
 /// Takes over every request.
@@ -50,11 +58,8 @@ pub fn take_requests() -> Vec<Request> {
     for entry in &found {
         access.get_mut(entry.slot).state = State::Loading;
     }
-    let request = |entry: Entry| Request {
-        slot: entry.slot,
-        index_uuid: entry.index_uuid,
-        segment_uuid: entry.segment_uuid,
-    };
+    let request =
+        |entry: Entry| Request { index_uuid: entry.index_uuid, segment_uuid: entry.segment_uuid };
     found.into_iter().map(request).collect()
 }
 
@@ -74,8 +79,8 @@ pub fn make_room(request: &Request, bytes: u64, budget: u64) -> Result<(), Failu
     }
     // What is being loaded at the same time counts when it has finished.
     let mut access = Access::exclusive();
-    if access.is_wanted(request.slot) {
-        access.shrink(budget - bytes, None);
+    if access.loading(request).is_some_and(|slot| access.is_wanted(slot)) {
+        access.shrink(budget - bytes);
     } else if access.used() + bytes > budget {
         let message = "s3vector.graph_memory has no room to load it again";
         return Err(Failure::new(FailureKind::Memory, message));
@@ -83,35 +88,49 @@ pub fn make_room(request: &Request, bytes: u64, budget: u64) -> Result<(), Failu
     Ok(())
 }
 
-/// A graph is in memory, in a pinned segment. Drops others when they do not all fit into
-/// `budget`: another one may have been loaded meanwhile.
-pub fn finish(request: &Request, handle: pg_sys::dsm_handle, bytes: u64, budget: u64) {
+/// Drops graphs until those that are left fit into `budget`: more may be in memory when several have been
+/// loaded at the same time, when somebody counted on one that was to be dropped, and when
+/// `s3vector.graph_memory` has become less.
+pub fn shrink(budget: u64) {
+    if Access::share().used() > budget {
+        Access::exclusive().shrink(budget);
+    }
+}
+
+/// A graph is in memory, in a pinned segment, which belongs to the registry from now on.
+pub fn finish(request: &Request, handle: pg_sys::dsm_handle, bytes: u64) {
     let mut access = Access::exclusive();
-    let guarded = access.get_mut(request.slot);
+    let Some(slot) = access.loading(request) else {
+        // SAFETY: the segment was pinned for the registry, which has no use for it.
+        unsafe { pg_sys::dsm_unpin_segment(handle) };
+        return;
+    };
+    let guarded = access.get_mut(slot);
     guarded.handle = handle;
     guarded.bytes = bytes;
     guarded.state = State::Ready;
-    // What somebody waits for stays, a reload gives way.
-    let keep = access.is_wanted(request.slot).then_some(request.slot);
-    access.shrink(budget, keep);
-    access.wake_waiters(request.slot);
+    access.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+    access.wake_waiters(slot);
 }
 
 /// A graph could not be loaded.
 pub fn fail(request: &Request, failure: &Failure) {
     let mut access = Access::exclusive();
-    let guarded = access.get_mut(request.slot);
+    let Some(slot) = access.loading(request) else { return };
+    let guarded = access.get_mut(slot);
+    guarded.failures += 1;
     guarded.failure.set(failure);
     guarded.state = State::Failed;
-    access.wake_waiters(request.slot);
+    access.wake_waiters(slot);
 }
 
 /// Gives up a graph that it has requested itself. A query that waits for it meanwhile asks
 /// anew, and learns what is wrong.
 pub fn withdraw(request: &Request) {
     let mut access = Access::exclusive();
-    access.release(request.slot);
-    access.wake_waiters(request.slot);
+    let Some(slot) = access.loading(request) else { return };
+    access.release(slot);
+    access.wake_waiters(slot);
 }
 
 /// After a restart, what the last worker was loading is to be loaded again.

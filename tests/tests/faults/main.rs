@@ -7,6 +7,7 @@
 
 mod ground;
 mod verbs;
+mod waiting;
 mod ways;
 
 use std::collections::HashSet;

@@ -12,7 +12,7 @@ use postgres::Client;
 use crate::ground::Ground;
 
 /// The advisory lock that processes wait for at a fault point with the action `block`.
-const LOCK: i64 = 7331;
+pub const LOCK: i64 = 7331;
 
 /// What happens to a process at a fault point, or to the server while the process stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

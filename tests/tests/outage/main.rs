@@ -91,6 +91,15 @@ impl Ground {
     }
 }
 
+/// The check that a cluster ends with reads the store, which may still be in trouble.
+impl Drop for Ground {
+    fn drop(&mut self) {
+        self.proxy.heal();
+        self.proxy.resume();
+        self.proxy.set_latency(Duration::ZERO);
+    }
+}
+
 /// A connection that prefers the index, the warnings it gets, and no patience.
 fn connect(cluster: &Cluster) -> (Client, Warnings) {
     let (mut client, warnings) = cluster.client_with_warnings();

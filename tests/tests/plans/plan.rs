@@ -78,6 +78,6 @@ Nested Loop  (cost=0.28..9.30 rows=1 width=12) (actual rows=30.00 loops=1)
   ->  Index Scan using t1_f on t1 u  (cost=0.28..8.30 rows=1 width=4) (never executed)
         Order By: (f <-> p.probe)";
     let scan = Scan { loops: 3, late: 2, walks: 3, sweeps: 5, parallel: false };
-    assert_eq!(scans(text), [scan.clone()]);
+    assert_eq!(scans(text), std::slice::from_ref(&scan));
     assert!(scan.swept_twice());
 }

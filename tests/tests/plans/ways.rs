@@ -167,13 +167,16 @@ fn call(session: &mut Session, query: &Query, body: &str) -> Result<Vec<Row>, Fa
     session.ask("SELECT * FROM pg_temp.asked()")
 }
 
+/// What is done between two fetches, given the rows fetched so far.
+type Between<'a> = dyn FnMut(&mut Session, &[Row]) -> Result<(), Fault> + 'a;
+
 /// Reads a cursor to its end, or as far as is wanted.
 fn fetch(
     session: &mut Session,
     cursor: Cursor,
     text: &str,
     expected: Expected,
-    between: &mut dyn FnMut(&mut Session, &[Row]) -> Result<(), Fault>,
+    between: &mut Between<'_>,
 ) -> Result<Vec<Row>, Fault> {
     let scroll = if cursor.scroll { "SCROLL" } else { "NO SCROLL" };
     let hold = if cursor.hold { "WITH HOLD" } else { "" };

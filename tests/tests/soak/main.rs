@@ -17,6 +17,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use harness::answers::{assert_all_found, assert_recall};
+use harness::check::assert_sound;
 use harness::cluster::Stop;
 use harness::items::Source;
 use harness::model::{self, Graves, Share, assert_whole};
@@ -186,6 +187,7 @@ fn check_everything(mut cluster: Cluster, shares: &[Share], seed: u64) {
     queries.push(source.vector());
     let check = |client: &mut Client, when: &str| {
         println!("{when}: {} rows", items.len());
+        assert_sound(client, "items_index");
         assert_whole(client, &items, &query, 0.99);
         assert_recall(client, &items, &queries, 0.95);
     };

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{QueryBlock, for_each_row};
+use super::{QueryBlock, for_each_row, half};
 use crate::{Bits, Codes};
 
 /// The 64 numbers of a block, in order.
@@ -77,7 +77,7 @@ pub(super) fn dots<const BITS: u8>(
     out: &mut [i32],
 ) {
     let Some(bits) = Bits::from_u8(BITS) else { return };
-    for_each_row(query, bits, codes, rows, out, |code| {
+    for_each_row(query.len(), bits, codes, rows, out, |code| {
         let mut sums = [_mm256_setzero_si256(); 2];
         for (i, query) in query.iter().enumerate() {
             // SAFETY: `for_each_row` passes as many blocks of code as the query has; a query
@@ -92,6 +92,35 @@ pub(super) fn dots<const BITS: u8>(
             for half in 0..2 {
                 let products = products::<BITS>(levels[half], query[half]);
                 sums[half] = _mm256_add_epi32(sums[half], products);
+            }
+        }
+        reduce(_mm256_add_epi32(sums[0], sums[1]))
+    });
+}
+
+/// See [`super::Squares`].
+#[target_feature(enable = "avx2")]
+pub(super) fn squares<const BITS: u8>(
+    blocks: usize,
+    codes: &Codes<'_>,
+    rows: &[u32],
+    out: &mut [i32],
+) {
+    let Some(bits) = Bits::from_u8(BITS) else { return };
+    let (half, below) =
+        (_mm256_set1_epi8(half(BITS) as i8), _mm256_set1_epi8((half(BITS) - 1) as i8));
+    for_each_row(blocks, bits, codes, rows, out, |code| {
+        let mut sums = [_mm256_setzero_si256(); 2];
+        for i in 0..blocks {
+            // SAFETY: `for_each_row` passes so many blocks of code.
+            let levels = unsafe { levels::<BITS>(code.as_ptr().add(i * bits.block_bytes())) };
+            for (sum, levels) in sums.iter_mut().zip(levels) {
+                // The smaller one is the one that does not wrap.
+                let k =
+                    _mm256_min_epu8(_mm256_sub_epi8(levels, half), _mm256_sub_epi8(below, levels));
+                // At most 2 * 127 * 128 in sixteen bits.
+                let pairs = _mm256_maddubs_epi16(_mm256_add_epi8(k, _mm256_set1_epi8(1)), k);
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
             }
         }
         reduce(_mm256_add_epi32(sums[0], sums[1]))

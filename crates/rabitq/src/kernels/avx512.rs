@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::QueryBlock;
+use super::{QueryBlock, half};
 use crate::{Bits, Codes};
 
 /// The 64 numbers of a block, in order.
@@ -93,6 +93,34 @@ unsafe fn pairs(
     2 * pairs.len()
 }
 
+/// Runs `work` over the codes of [`ABREAST`] rows at a time, each of at least `width` bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn for_each_group(
+    width: usize,
+    codes: &Codes<'_>,
+    rows: &[u32],
+    out: &mut [i32],
+    work: impl Fn([*const u8; ABREAST]) -> __m128i,
+) {
+    for (at, out) in (0..rows.len()).step_by(ABREAST).zip(out.chunks_mut(ABREAST)) {
+        // A group that is not full repeats its last row.
+        let row = |i: usize| rows[(at + i).min(rows.len() - 1)];
+        let sums = work([0, 1, 2, 3].map(|i| codes.start(row(i), width)));
+        if let [a, b, c, d] = out {
+            (*a, *b) = (_mm_cvtsi128_si32(sums), _mm_extract_epi32::<1>(sums));
+            (*c, *d) = (_mm_extract_epi32::<2>(sums), _mm_extract_epi32::<3>(sums));
+        } else {
+            let sums = [
+                _mm_cvtsi128_si32(sums),
+                _mm_extract_epi32::<1>(sums),
+                _mm_extract_epi32::<2>(sums),
+            ];
+            out.copy_from_slice(&sums[..out.len()]);
+        }
+    }
+}
+
 /// See [`super::Dots`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn dots<const BITS: u8>(
@@ -103,10 +131,7 @@ pub(super) fn dots<const BITS: u8>(
 ) {
     let Some(bits) = Bits::from_u8(BITS) else { return };
     let width = query.len() * bits.block_bytes();
-    for (at, out) in (0..rows.len()).step_by(ABREAST).zip(out.chunks_mut(ABREAST)) {
-        // A group that is not full repeats its last row.
-        let row = |i: usize| rows[(at + i).min(rows.len() - 1)];
-        let starts = [0, 1, 2, 3].map(|i| codes.start(row(i), width));
+    for_each_group(width, codes, rows, out, |starts| {
         let mut sums = [_mm512_setzero_si512(); ABREAST];
         let paired = match bits {
             // SAFETY: `start` vouches for as many blocks of code as the query has.
@@ -123,17 +148,33 @@ pub(super) fn dots<const BITS: u8>(
                 }
             }
         }
-        let sums = reduce(sums);
-        if let [a, b, c, d] = out {
-            (*a, *b) = (_mm_cvtsi128_si32(sums), _mm_extract_epi32::<1>(sums));
-            (*c, *d) = (_mm_extract_epi32::<2>(sums), _mm_extract_epi32::<3>(sums));
-        } else {
-            let sums = [
-                _mm_cvtsi128_si32(sums),
-                _mm_extract_epi32::<1>(sums),
-                _mm_extract_epi32::<2>(sums),
-            ];
-            out.copy_from_slice(&sums[..out.len()]);
+        reduce(sums)
+    });
+}
+
+/// See [`super::Squares`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn squares<const BITS: u8>(
+    blocks: usize,
+    codes: &Codes<'_>,
+    rows: &[u32],
+    out: &mut [i32],
+) {
+    let Some(bits) = Bits::from_u8(BITS) else { return };
+    let (half, below) =
+        (_mm512_set1_epi8(half(BITS) as i8), _mm512_set1_epi8((half(BITS) - 1) as i8));
+    for_each_group(blocks * bits.block_bytes(), codes, rows, out, |starts| {
+        let mut sums = [_mm512_setzero_si512(); ABREAST];
+        for i in 0..blocks {
+            for (sum, start) in sums.iter_mut().zip(starts) {
+                // SAFETY: `for_each_group` vouches for so many blocks of code.
+                let levels = unsafe { levels::<BITS>(start.add(i * bits.block_bytes())) };
+                // The smaller one is the one that does not wrap.
+                let k =
+                    _mm512_min_epu8(_mm512_sub_epi8(levels, half), _mm512_sub_epi8(below, levels));
+                *sum = _mm512_dpbusd_epi32(*sum, _mm512_add_epi8(k, _mm512_set1_epi8(1)), k);
+            }
         }
-    }
+        reduce(sums)
+    });
 }

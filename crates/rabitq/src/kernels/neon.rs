@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{QueryBlock, for_each_row};
+use super::{QueryBlock, for_each_row, half};
 use crate::{Bits, Codes};
 
 /// The 64 numbers of a block, in order.
@@ -86,7 +86,7 @@ pub(super) fn dots<const BITS: u8>(
     out: &mut [i32],
 ) {
     let Some(bits) = Bits::from_u8(BITS) else { return };
-    for_each_row(query, bits, codes, rows, out, |code| {
+    for_each_row(query.len(), bits, codes, rows, out, |code| {
         let mut sums = [vdupq_n_s32(0); 4];
         for (i, query) in query.iter().enumerate() {
             // SAFETY: `for_each_row` passes as many blocks of code as the query has.
@@ -98,5 +98,33 @@ pub(super) fn dots<const BITS: u8>(
             }
         }
         vaddvq_s32(vaddq_s32(vaddq_s32(sums[0], sums[1]), vaddq_s32(sums[2], sums[3])))
+    });
+}
+
+/// See [`super::Squares`].
+#[target_feature(enable = "neon")]
+pub(super) fn squares<const BITS: u8>(
+    blocks: usize,
+    codes: &Codes<'_>,
+    rows: &[u32],
+    out: &mut [i32],
+) {
+    let Some(bits) = Bits::from_u8(BITS) else { return };
+    let (half, below) = (vdupq_n_u8(half(BITS)), vdupq_n_u8(half(BITS) - 1));
+    for_each_row(blocks, bits, codes, rows, out, |code| {
+        let mut sums = [vdupq_n_u32(0); 4];
+        for i in 0..blocks {
+            // SAFETY: `for_each_row` passes so many blocks of code.
+            let levels = unsafe { levels::<BITS>(code.as_ptr().add(i * bits.block_bytes())) };
+            for (sum, levels) in sums.iter_mut().zip(levels) {
+                // The smaller one is the one that does not wrap.
+                let k = vminq_u8(vsubq_u8(levels, half), vsubq_u8(below, levels));
+                let more = vaddq_u8(k, vdupq_n_u8(1));
+                // At most 127 * 128 in sixteen bits.
+                *sum = vpadalq_u16(*sum, vmull_u8(vget_low_u8(k), vget_low_u8(more)));
+                *sum = vpadalq_u16(*sum, vmull_high_u8(k, more));
+            }
+        }
+        vaddvq_u32(vaddq_u32(vaddq_u32(sums[0], sums[1]), vaddq_u32(sums[2], sums[3]))) as i32
     });
 }

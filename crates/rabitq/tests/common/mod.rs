@@ -7,6 +7,9 @@ use rabitq::{Bits, Codes, FACTORS, Quantizer, Scratch, SplitMix64};
 
 pub const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
 
+/// The rotation's seed where a test does not choose one.
+const SEED: u64 = 17;
+
 /// A roughly normal number.
 pub fn normal(random: &mut SplitMix64) -> f32 {
     let sum: u64 = (0..12).map(|_| random.next_u64() >> 40).sum();
@@ -42,6 +45,11 @@ impl Encoded {
     }
 
     pub fn new(rows: &[Vec<f32>], bits: Bits, metric: Metric) -> Self {
+        Self::turned(rows, bits, metric, SEED)
+    }
+
+    /// Turned by the rotation of `seed`.
+    pub fn turned(rows: &[Vec<f32>], bits: Bits, metric: Metric, seed: u64) -> Self {
         let dimensions = rows[0].len();
         let mut centroid = vec![0.0; dimensions];
         for row in rows {
@@ -53,7 +61,7 @@ impl Encoded {
                 *sum += x / norm / rows.len() as f32;
             }
         }
-        Self::with_centroid(rows, bits, metric, centroid)
+        Self::turned_around(rows, bits, metric, seed, centroid)
     }
 
     pub fn with_centroid(
@@ -62,7 +70,18 @@ impl Encoded {
         metric: Metric,
         centroid: Vec<f32>,
     ) -> Self {
-        let quantizer = Quantizer::new(centroid.len(), bits, metric, 17, centroid);
+        Self::turned_around(rows, bits, metric, SEED, centroid)
+    }
+
+    /// With this centroid, turned by the rotation of `seed`.
+    pub fn turned_around(
+        rows: &[Vec<f32>],
+        bits: Bits,
+        metric: Metric,
+        seed: u64,
+        centroid: Vec<f32>,
+    ) -> Self {
+        let quantizer = Quantizer::new(centroid.len(), bits, metric, seed, centroid);
         let mut codes = vec![0; rows.len() * quantizer.code_bytes()];
         let mut factors = vec![0.0; rows.len() * FACTORS];
         let mut scratch = Scratch::default();

@@ -17,7 +17,8 @@ fn rows_from_the_table() {
     client
         .batch_execute("SELECT s3vector_prewarm('items_index', 'graph')")
         .expect("the graph is in memory");
-    fs::rename(cluster.store(), cluster.socket().join("away")).expect("storage goes away");
+    let away = cluster.socket().join("away");
+    fs::rename(cluster.store(), &away).expect("storage goes away");
 
     let sql = answers::sql("items", Metric::L2, &source.vector(), 10);
     let explain = format!("EXPLAIN (ANALYZE, COSTS OFF) {sql}");
@@ -34,4 +35,5 @@ fn rows_from_the_table() {
     assert!(heap >= 10 && (hits, waves) == (0, 0), "{scan:?}");
     assert_eq!(said("Rows Reranked: "), format!("{reranked} (0 in cache, {heap} from the table)"));
     assert!(said("Storage: ").starts_with("failed, "), "{lines:#?}");
+    fs::rename(&away, cluster.store()).expect("storage comes back");
 }

@@ -117,7 +117,10 @@ impl Estimator {
     /// most [`BATCH`].
     pub(crate) fn norms(&self, codes: &Codes<'_>, rows: &[u32], out: &mut [f64]) {
         let mut squares = [0; BATCH];
-        self.kernel.squares(self.blocks.len(), codes, rows, &mut squares[..rows.len()]);
+        // One bit stands for ½ or its opposite, whatever it is.
+        if self.bits != Bits::One {
+            self.kernel.squares(self.blocks.len(), codes, rows, &mut squares[..rows.len()]);
+        }
         let quarters = (self.blocks.len() * BLOCK) as f64 / 4.0;
         for (out, squares) in out.iter_mut().zip(squares) {
             *out = f64::from(squares) + quarters;

@@ -235,3 +235,54 @@ impl Query {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Quantizer, Scratch, SplitMix64, bounds::value_norm};
+
+    fn vector(dimensions: usize, random: &mut SplitMix64) -> Vec<f32> {
+        (0..dimensions).map(|_| (random.next_u64() >> 40) as f32 / 1e7 - 0.6).collect()
+    }
+
+    #[test]
+    fn bounds_are_just_below_the_formula_in_double_precision() {
+        let mut random = SplitMix64::new(1);
+        for dimensions in [33, 64, 100, 384, 1000] {
+            for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
+                for bits in Bits::ALL {
+                    let centroid = vector(dimensions, &mut random);
+                    let quantizer = Quantizer::new(dimensions, bits, metric, 5, centroid);
+                    let query = quantizer.query(&vector(dimensions, &mut random));
+                    let (mut code, mut factors) = (vec![0; quantizer.code_bytes()], [0.0; FACTORS]);
+                    for _ in 0..50 {
+                        let row = vector(dimensions, &mut random);
+                        quantizer.encode(&row, &mut code, &mut factors, &mut Scratch::default());
+                        let estimate = query.estimate(&code, &factors);
+                        let bound = query.sure_lower_bound(estimate, &code, &factors);
+                        let [first, second, third] = factors.map(f64::from);
+                        let errors = &query.errors;
+                        let (row, times) = match metric {
+                            Metric::InnerProduct => (second * value_norm(bits, &code), 1.0),
+                            _ => {
+                                let error = third * third * (errors.dimensions as f64 - 1.0);
+                                ((first + error).sqrt(), 1.0 + f64::from(metric == Metric::L2))
+                            }
+                        };
+                        let deviation = (third * errors.length).hypot(row * errors.rounding);
+                        let error = SURE[bits.count().ilog2() as usize] * times * deviation;
+                        let formula = f64::from(estimate) - error;
+                        let slack =
+                            1e-5 * (row + errors.length) * (row + errors.length + errors.centroid);
+                        let least = formula - 0.03 * error - slack;
+                        let bound = f64::from(bound);
+                        assert!(
+                            (least..=formula).contains(&bound),
+                            "{dimensions} {metric:?} {bits:?}: {bound} is not in {least}..{formula}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

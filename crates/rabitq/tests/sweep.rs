@@ -298,7 +298,8 @@ proptest! {
         let query: Vec<f32> =
             triples.iter().map(|t| (t.1 * scale).clamp(f32::MIN, f32::MAX)).collect();
         let centroid: Vec<f32> = triples.iter().map(|t| t.2).collect();
-        let encoded = Encoded::turned_around(std::slice::from_ref(&row), bits, metric, seed, centroid);
+        let rows = std::slice::from_ref(&row);
+        let encoded = Encoded::turned_around(rows, bits, metric, seed, centroid);
         let bound = sweep(&encoded, &query)[0];
         prop_assert!(!bound.is_nan());
         let distance = ExactQuery::new(metric, query.clone()).distance(&row[..]);

@@ -18,6 +18,8 @@ type Draw = Box<dyn Fn(&mut Random) -> Data>;
 
 /// A kind of data.
 pub struct Kind {
+    /// Kinds of one family are reported together.
+    pub family: &'static str,
     pub name: String,
     pub draw: Draw,
     /// How often it is drawn and turned by another rotation.
@@ -71,131 +73,161 @@ pub struct Amount {
 
 /// All kinds that are drawn.
 pub fn drawn(amount: Amount) -> Vec<Kind> {
-    let Amount { rows, queries, seeds } = amount;
+    let seeds = amount.seeds;
     let mut kinds = Vec::new();
-    let mut add = |name: String, draw: Draw| kinds.push(Kind { name, draw, seeds });
-
-    // Rows and queries of independent elements.
-    let mut elements = |name: &str, dimensions: usize, element: fn(&mut Random, usize) -> f64| {
-        let draw = move |random: &mut Random| Data {
-            rows: random.vectors(rows, dimensions, element),
-            queries: random.vectors(queries, dimensions, element),
-            centroid: None,
-        };
-        add(format!("{name} {dimensions}"), Box::new(draw));
+    let mut add = |family: &'static str, name: String, draw: Draw| {
+        kinds.push(Kind { family, name, draw, seeds });
     };
-    for dimensions in [1, 2, 3, 4, 8, 16, 24, 32, 33, 48, 64, 100, 128, 256, 768, 1536] {
-        elements("uniform", dimensions, |random, _| random.uniform());
-    }
-    for dimensions in [2, 8, 32, 64, 100, 384, 1000] {
-        elements("normal", dimensions, |random, _| random.normal());
-    }
-    for dimensions in [8, 100, 384] {
-        elements("lognormal", dimensions, |random, _| (2.0 * random.normal()).exp());
-        elements("cubed normal", dimensions, |random, _| random.normal().powi(3));
-    }
-    for dimensions in [16, 128, 384] {
-        elements("binary", dimensions, |random, _| f64::from(random.uniform() < 0.5));
-        elements("sparse binary", dimensions, |random, _| f64::from(random.uniform() < 0.03));
-        elements("signs", dimensions, |random, _| if random.uniform() < 0.5 { 1.0 } else { -1.0 });
-    }
-    elements(
-        "sparse",
-        384,
-        |random, _| {
+    elements(amount, &mut add);
+    shapes(amount, &mut add);
+    places(amount, &mut add);
+    kinds
+}
+
+/// Adds a kind of a family and a name.
+type Add<'a> = dyn FnMut(&'static str, String, Draw) + 'a;
+
+/// Rows and queries of independent elements.
+fn elements(amount: Amount, add: &mut Add<'_>) {
+    type Element = fn(&mut Random, usize) -> f64;
+    const FEW: &str = "1 to 32 dimensions";
+    const MANY: &str = "uniform and normal, 33 to 1,536";
+    let uniform: Element = |random, _| random.uniform();
+    let normal: Element = |random, _| random.normal();
+    let binary: Element = |random, _| f64::from(random.uniform() < 0.5);
+    let lognormal: Element = |random, _| (2.0 * random.normal()).exp();
+    let sparse: Element = |random, _| f64::from(random.uniform() < 0.03);
+    let signs: Element = |random, _| if random.uniform() < 0.5 { 1.0 } else { -1.0 };
+    let kinds: [(&str, &str, &[usize], Element); 21] = [
+        (FEW, "uniform", &[1, 2, 3, 4, 8, 16, 24, 32], uniform),
+        (FEW, "normal", &[2, 3, 8, 32], normal),
+        (FEW, "binary", &[16], binary),
+        (FEW, "lognormal", &[3, 8], lognormal),
+        (MANY, "uniform", &[33, 48, 64, 100, 128, 256, 768, 1536], uniform),
+        (MANY, "normal", &[64, 100, 384, 1000], normal),
+        ("16,000 dimensions", "uniform", &[16_000], uniform),
+        ("heavy tails", "lognormal", &[100, 384], lognormal),
+        ("heavy tails", "cubed normal", &[100, 384], |random, _| random.normal().powi(3)),
+        ("binary, signs, counts", "binary", &[128, 384], binary),
+        ("binary, signs, counts", "signs", &[128, 384], signs),
+        ("binary, signs, counts", "counts", &[128], |random, _| {
+            (-60.0 * (1.0 - random.uniform()).ln()).min(218.0).floor()
+        }),
+        ("sparse", "binary", &[128, 384], sparse),
+        ("sparse", "normal", &[384], |random, _| {
             if random.uniform() < 0.02 { random.normal().abs() } else { 0.0 }
-        },
-    );
-    elements("counts", 128, |random, _| (-60.0 * (1.0 - random.uniform()).ln()).min(218.0).floor());
-    elements("falling", 384, |random, i| random.normal() / (i + 1) as f64);
-    elements("falling fast", 384, |random, i| random.normal() * 0.7f64.powi(i as i32));
-    elements("one large element", 384, |random, i| {
-        random.normal() + if i == 7 { 50.0 } else { 0.0 }
-    });
-    elements("one wide element", 384, |random, i| {
-        random.normal() * if i == 7 { 50.0 } else { 1.0 }
-    });
-    elements("small", 100, |random, _| 1e-6 * random.normal());
-    elements("tiny", 100, |random, _| 1e-18 * random.normal());
-    elements("large", 100, |random, _| 1e6 * random.normal());
-    elements("constant and noise", 384, |random, _| 1.0 + 1e-3 * random.normal());
-
-    let mut other = |name: &str, draw: Draw| {
-        kinds.push(Kind { name: name.to_owned(), draw, seeds });
+        }),
+        ("uneven elements", "1 / i", &[384], |random, i| random.normal() / (i + 1) as f64),
+        ("uneven elements", "0.7 to the i", &[384], |random, i| {
+            random.normal() * 0.7f64.powi(i as i32)
+        }),
+        ("uneven elements", "one large", &[384], |random, i| {
+            random.normal() + if i == 7 { 50.0 } else { 0.0 }
+        }),
+        ("uneven elements", "one wide", &[384], |random, i| {
+            random.normal() * if i == 7 { 50.0 } else { 1.0 }
+        }),
+        ("small and large numbers", "1e-18", &[100], |random, _| 1e-18 * random.normal()),
+        ("small and large numbers", "1e6", &[100], |random, _| 1e6 * random.normal()),
+        ("small and large numbers", "around 1", &[384], |random, _| 1.0 + 1e-3 * random.normal()),
+    ];
+    for (family, name, sizes, element) in kinds {
+        for &dimensions in sizes {
+            // Of large vectors fewer, for the sake of memory.
+            let rows = amount.rows.min((1 << 23) / dimensions);
+            let draw = move |random: &mut Random| Data {
+                rows: random.vectors(rows, dimensions, element),
+                queries: random.vectors(amount.queries, dimensions, element),
+                centroid: None,
+            };
+            add(family, format!("{name} {dimensions}"), Box::new(draw));
+        }
+    }
+    let draw = move |random: &mut Random| {
+        let mut hot = |count| -> Vec<Vec<f32>> {
+            (0..count)
+                .map(|_| {
+                    let place = random.below(256);
+                    random.vector(256, |_, i| f64::from(i == place))
+                })
+                .collect()
+        };
+        Data { rows: hot(amount.rows), queries: hot(amount.queries), centroid: None }
     };
-    for (name, dimensions, clusters, spread) in [
-        ("20 clusters 100", 100, 20, 0.1),
-        ("20 clusters 384", 384, 20, 0.1),
-        ("500 clusters 384", 384, 500, 0.3),
-        ("near duplicates 384", 384, 50, 1e-3),
-        ("nearer duplicates 384", 384, 50, 1e-5),
-        ("duplicates 384", 384, 50, 0.0),
-        ("duplicates 8", 8, 50, 0.0),
-        ("20 clusters 3", 3, 20, 0.01),
+    add("sparse", "one of 256".into(), Box::new(draw));
+    let draw = move |random: &mut Random| {
+        let mut long = |count| -> Vec<Vec<f32>> {
+            (0..count)
+                .map(|_| {
+                    let length = random.normal().exp();
+                    random.vector(384, |random, _| length * random.normal())
+                })
+                .collect()
+        };
+        Data { rows: long(amount.rows), queries: long(amount.queries), centroid: None }
+    };
+    add("heavy tails", "lengths 384".into(), Box::new(draw));
+}
+
+/// Clusters and planes.
+fn shapes(amount: Amount, add: &mut Add<'_>) {
+    for (family, dimensions, clusters, spread) in [
+        ("1 to 32 dimensions", 3, 20, 0.01),
+        ("1 to 32 dimensions", 8, 50, 0.0),
+        ("clusters", 100, 20, 0.1),
+        ("clusters", 384, 20, 0.1),
+        ("clusters", 384, 500, 0.3),
+        ("duplicates, exact and near", 384, 50, 1e-3),
+        ("duplicates, exact and near", 384, 50, 1e-5),
+        ("duplicates, exact and near", 384, 50, 0.0),
     ] {
         let draw = move |random: &mut Random| {
             let centres = random.vectors(clusters, dimensions, |random, _| random.normal());
             clustered(random, amount, &centres, spread)
         };
-        other(name, Box::new(draw));
+        add(family, format!("{clusters} clusters {spread} {dimensions}"), Box::new(draw));
     }
-    for (name, dimensions, inner) in
-        [("2 of 384", 384, 2), ("8 of 384", 384, 8), ("40 of 384", 384, 40), ("3 of 64", 64, 3)]
-    {
+    for (dimensions, inner) in [(384, 2), (384, 8), (384, 40), (64, 3)] {
         let draw = move |random: &mut Random| {
             let axes = random.vectors(inner, dimensions, |random, _| random.normal());
             let mut plane =
                 |count| -> Vec<Vec<f32>> { (0..count).map(|_| mixture(random, &axes)).collect() };
-            Data { rows: plane(rows), queries: plane(queries), centroid: None }
+            Data { rows: plane(amount.rows), queries: plane(amount.queries), centroid: None }
         };
-        other(name, Box::new(draw));
+        add("planes of 2 to 40 dimensions", format!("{inner} of {dimensions}"), Box::new(draw));
     }
-    // One row of a thousand is a query's copy or close to it.
-    for (name, noise) in [("queries are rows 384", 0.0), ("queries near rows 384", 1e-2)] {
+}
+
+/// Queries and centroids near rows, far from them, and of other data.
+fn places(amount: Amount, add: &mut Add<'_>) {
+    for noise in [0.0, 1e-2] {
         let draw = move |random: &mut Random| {
-            let rows = random.vectors(rows, 384, |random, _| random.normal());
-            let queries = (0..queries)
+            let rows = random.vectors(amount.rows, 384, |random, _| random.normal());
+            let queries = (0..amount.queries)
                 .map(|i| rows[i].iter().map(|x| x + (noise * random.normal()) as f32).collect());
             Data { queries: queries.collect(), rows, centroid: None }
         };
-        other(name, Box::new(draw));
+        add("queries equal to rows, or near", format!("{noise} from a row"), Box::new(draw));
     }
-    for (name, dimensions, length) in [
-        ("queries elsewhere 384", 384, 1.0),
-        ("queries far away 384", 384, 100.0),
-        ("queries at the centroid 384", 384, 1e-6),
-        ("queries far away 8", 8, 100.0),
-    ] {
+    for (dimensions, length) in [(384, 1.0), (384, 100.0), (384, 1e-6), (8, 100.0)] {
         let draw = move |random: &mut Random| Data {
-            rows: random.vectors(rows, dimensions, |random, _| random.uniform()),
-            queries: random
-                .vectors(queries, dimensions, move |random, _| 0.5 + length * random.normal()),
+            rows: random.vectors(amount.rows, dimensions, |random, _| random.uniform()),
+            queries: random.vectors(amount.queries, dimensions, move |random, _| {
+                0.5 + length * random.normal()
+            }),
             centroid: None,
         };
-        other(name, Box::new(draw));
+        add("queries of other data", format!("{length} around 0.5 {dimensions}"), Box::new(draw));
     }
-    for (name, dimensions, offset) in [
-        ("centroid elsewhere 384", 384, 1.0),
-        ("centroid far away 384", 384, 30.0),
-        ("centroid farthest away 384", 384, 1000.0),
-        ("centroid far away 8", 8, 30.0),
-    ] {
+    for (dimensions, offset) in [(384, 1.0), (384, 30.0), (384, 1000.0), (8, 30.0)] {
         let draw = move |random: &mut Random| {
             let centres = random.vectors(10, dimensions, |random, _| random.normal());
             let data = clustered(random, amount, &centres, 0.5);
             let centroid = random.vector(dimensions, |random, _| offset * random.normal());
             Data { centroid: Some(centroid), ..data }
         };
-        other(name, Box::new(draw));
+        add("a centroid of other data", format!("{offset} away {dimensions}"), Box::new(draw));
     }
-    let few = Amount { rows: rows / 16, queries, seeds };
-    let draw = move |random: &mut Random| Data {
-        rows: random.vectors(few.rows, 16_000, |random, _| random.uniform()),
-        queries: random.vectors(few.queries / 4, 16_000, |random, _| random.uniform()),
-        centroid: None,
-    };
-    kinds.push(Kind { name: "uniform 16000".into(), draw: Box::new(draw), seeds: seeds.min(2) });
-    kinds
 }
 
 /// Rows and queries around centres.
@@ -233,7 +265,8 @@ pub fn read(folder: &Path, queries: usize, seeds: u64) -> Vec<Kind> {
             let queries = (0..queries).map(|_| asked[random.below(asked.len())].clone()).collect();
             Data { rows: npy(&path), queries, centroid: None }
         };
-        kinds.push(Kind { name, draw: Box::new(draw), seeds });
+        let family = String::leak(name.clone());
+        kinds.push(Kind { family, name, draw: Box::new(draw), seeds });
     }
     kinds
 }

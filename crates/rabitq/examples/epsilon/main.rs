@@ -1,8 +1,8 @@
-//! Measures how many standard deviations exact distances lie below their estimates, on many kinds of data:
-//! what `SURE` in `bounds.rs` was chosen by.
+//! Measures how far exact distances lie below their estimates, on many kinds of data: what `SURE` in
+//! `src/sweep.rs` was chosen by, and the table *Bounds of the sweep* of `docs/benchmarks.md`.
 //!
-//! `cargo run --release -p s3vector-rabitq --example epsilon -- [FOLDER]`; the folder has real data, as
-//! `NAME_base.npy` and `NAME_query.npy`.
+//! `cargo run --release -p s3vector-rabitq --example epsilon -- [FOLDER [NAME…]]`: the folder has real data as
+//! `NAME_base.npy` and `NAME_query.npy`; of names, only kinds of data that contain one are measured.
 
 mod data;
 
@@ -13,42 +13,46 @@ use distance::{ExactQuery, Metric};
 use rabitq::{Bits, Codes, FACTORS, Quantizer, SURE, Scratch};
 
 const METRICS: [Metric; 3] = [Metric::L2, Metric::InnerProduct, Metric::Cosine];
-/// Standard deviations that are counted: tails from here on.
-const STEPS: [f64; 6] = [1.9, 4.0, 4.5, 5.0, 5.5, 6.0];
+/// What is drawn of each kind.
+const AMOUNT: Amount = Amount { rows: 4096, queries: 64, seeds: 8 };
+/// Queries and rotations of real data.
+const QUERIES: usize = 100;
+const ROTATIONS: u64 = 2;
+/// For so many nearest rows it is counted how many have to be read.
+const NEAREST: [usize; 3] = [10, 100, 1000];
+/// One row of so many is also held against the bounds of a walk, which take longer.
+const EVERY: usize = 16;
 
 /// What was found for one width of codes.
 #[derive(Clone, Copy, Default)]
 struct Tail {
     pairs: u64,
+    /// How far a row lay below its estimate at most, where its bound lies `SURE` below.
     worst: f64,
-    beyond: [u64; STEPS.len()],
     misses: u64,
+    /// Pairs held against the bounds of a walk, and those below.
+    walked: u64,
+    below: u64,
+    queries: u64,
+    /// Rows whose bounds are below the last of the [`NEAREST`], of all queries.
+    read: [u64; NEAREST.len()],
 }
 
 impl Tail {
-    fn add(&mut self, z: f64, miss: bool) {
-        self.pairs += 1;
-        self.worst = self.worst.max(z);
-        if z > STEPS[0] {
-            for (count, step) in self.beyond.iter_mut().zip(STEPS) {
-                *count += u64::from(z > step);
-            }
-        }
-        self.misses += u64::from(miss);
-    }
-
     fn merge(&mut self, other: Self) {
         self.pairs += other.pairs;
         self.worst = self.worst.max(other.worst);
         self.misses += other.misses;
-        self.beyond.iter_mut().zip(other.beyond).for_each(|(sum, more)| *sum += more);
+        self.walked += other.walked;
+        self.below += other.below;
+        self.queries += other.queries;
+        self.read.iter_mut().zip(other.read).for_each(|(sum, more)| *sum += more);
     }
 
-    fn text(&self) -> String {
-        let million = |count: u64| count as f64 * 1e6 / self.pairs as f64;
-        let tail: Vec<String> =
-            self.beyond.iter().map(|count| format!("{:9.3}", million(*count))).collect();
-        format!("{:6.2} {} {:8.4}", self.worst, tail.join(" "), million(self.misses))
+    /// Misses in a million, and crossed bounds of a walk.
+    fn rates(&self) -> [f64; 2] {
+        let million = |part: u64, all: u64| part as f64 * 1e6 / all.max(1) as f64;
+        [million(self.misses, self.pairs), million(self.below, self.walked)]
     }
 }
 
@@ -63,20 +67,24 @@ fn mean(rows: &[Vec<f32>], metric: Metric) -> Vec<f32> {
     sum.iter().map(|x| (x / rows.len() as f64) as f32).collect()
 }
 
-/// Exact ranking values, query by query.
-fn exact(data: &Data, metric: Metric) -> Vec<Vec<f64>> {
-    let ranking = |query: &Vec<f32>| {
-        let query = ExactQuery::new(metric, query.clone());
-        let value = |row: &Vec<f32>| {
-            let distance = query.distance(&row[..]);
-            if metric == Metric::L2 { distance * distance } else { distance }
-        };
-        data.rows.iter().map(value).collect()
-    };
-    data.queries.iter().map(ranking).collect()
+/// The exact distances of a query, and those of the last of the [`NEAREST`] rows.
+struct Exact {
+    distances: Vec<f64>,
+    nearest: [f64; NEAREST.len()],
 }
 
-fn measure(data: &Data, metric: Metric, bits: Bits, seed: u64, exact: &[Vec<f64>]) -> Tail {
+impl Exact {
+    fn new(rows: &[Vec<f32>], metric: Metric, query: &[f32]) -> Self {
+        let query = ExactQuery::new(metric, query.to_vec());
+        let distances: Vec<f64> = rows.iter().map(|row| query.distance(&row[..])).collect();
+        let mut sorted = distances.clone();
+        sorted.sort_by(f64::total_cmp);
+        let nearest = NEAREST.map(|count| sorted[count.min(sorted.len()) - 1]);
+        Self { distances, nearest }
+    }
+}
+
+fn measure(data: &Data, metric: Metric, bits: Bits, seed: u64, exact: &[Exact]) -> Tail {
     let centroid = data.centroid.clone().unwrap_or_else(|| mean(&data.rows, metric));
     let quantizer = Quantizer::new(centroid.len(), bits, metric, seed, centroid);
     let (bytes, count) = (quantizer.code_bytes(), data.rows.len());
@@ -89,59 +97,101 @@ fn measure(data: &Data, metric: Metric, bits: Bits, seed: u64, exact: &[Vec<f64>
     let codes = Codes::arrays(&codes, bytes, &factors);
     let rows: Vec<u32> = (0..count as u32).collect();
     let (mut estimates, mut bounds) = (vec![0.0; count], vec![0.0; count]);
-    let epsilon = SURE[bits.count().ilog2() as usize];
+    let sure = SURE[bits.count().ilog2() as usize];
     let mut tail = Tail::default();
     for (query, exact) in data.queries.iter().zip(exact) {
         let query = quantizer.query(query);
         query.estimates(&codes, &rows, &mut estimates);
         query.sure_lower_bounds(&codes, 0, &mut bounds);
-        for ((exact, estimate), bound) in exact.iter().zip(&estimates).zip(&bounds) {
-            let (estimate, bound) = (f64::from(*estimate), f64::from(*bound));
+        tail.queries += 1;
+        for (read, last) in tail.read.iter_mut().zip(exact.nearest) {
+            let below = |bound: &&f32| query.distance_at(**bound) < last;
+            *read += bounds.iter().filter(below).count() as u64;
+        }
+        for (row, distance) in exact.distances.iter().enumerate() {
             // Rows and queries without direction have no cosine distance.
-            if !exact.is_nan() {
-                tail.add(epsilon * (estimate - exact) / (estimate - bound), *exact < bound);
+            if distance.is_nan() {
+                continue;
+            }
+            let ranking = if metric == Metric::L2 { distance * distance } else { *distance };
+            let (estimate, bound) = (f64::from(estimates[row]), f64::from(bounds[row]));
+            tail.pairs += 1;
+            tail.worst = tail.worst.max(sure * (estimate - ranking) / (estimate - bound));
+            tail.misses += u64::from(*distance < query.distance_at(bounds[row]));
+            if row % EVERY == 0 {
+                let (code, factors) = (codes.code(row as u32), codes.factors(row as u32));
+                let walk = query.bounds_around(estimates[row], code, factors);
+                tail.walked += 1;
+                tail.below += u64::from(*distance < walk.lower);
             }
         }
     }
     tail
 }
 
+/// Measures a kind of data and says what was found, by metric; returns what was found by width.
 fn report(kind: &Kind) -> [Tail; 4] {
     let mut sums = [Tail::default(); 4];
     for metric in METRICS {
         let mut tails = [Tail::default(); 4];
         for seed in 0..kind.seeds {
             let data = (kind.draw)(&mut Random::new(seed));
-            let exact = exact(&data, metric);
+            let exact: Vec<Exact> =
+                data.queries.iter().map(|query| Exact::new(&data.rows, metric, query)).collect();
             for (tail, bits) in tails.iter_mut().zip(Bits::ALL) {
                 tail.merge(measure(&data, metric, bits, seed, &exact));
             }
         }
         for ((tail, sum), bits) in tails.iter().zip(&mut sums).zip(Bits::ALL) {
-            println!("{:28} {:6} {}: {}", kind.name, metric.name(), bits.count(), tail.text());
+            let (Kind { name, .. }, metric, [misses, below]) = (kind, metric.name(), tail.rates());
+            let bits = bits.count();
+            let read = tail.read.map(|rows| rows / tail.queries);
+            let worst = tail.worst;
+            eprintln!("{name:30} {metric:6} {bits}: {worst:.3} {misses:.4} {below:.0} {read:?}");
             sum.merge(*tail);
         }
     }
     sums
 }
 
+/// A line of the table.
+fn line(name: &str, tails: &[Tail; 4]) -> String {
+    let columns = |column: &dyn Fn(&Tail) -> String| tails.each_ref().map(column).join(" | ");
+    let worst = columns(&|tail| format!("{:.1}", tail.worst));
+    let misses = columns(&|tail| format!("{:.2}", tail.rates()[0]));
+    let below = columns(&|tail| format!("{:.0}", tail.rates()[1]));
+    let millions = tails[0].pairs as f64 / 1e6;
+    format!("| {name} | {millions:.0} | {worst} | {misses} | {below} |")
+}
+
 fn main() {
-    let amount = Amount {
-        rows: 4096,
-        queries: 64,
-        seeds: std::env::var("N").map_or(8, |n| n.parse().unwrap()),
-    };
-    let filter = std::env::var("ONLY").unwrap_or_default();
-    let mut kinds = data::drawn(amount);
-    for folder in std::env::args().skip(1) {
-        kinds.extend(data::read(&PathBuf::from(folder), 100, 2));
+    let mut arguments = std::env::args().skip(1);
+    let mut kinds = data::drawn(AMOUNT);
+    if let Some(folder) = arguments.next() {
+        kinds.extend(data::read(&PathBuf::from(folder), QUERIES, ROTATIONS));
     }
-    let mut sums = [Tail::default(); 4];
-    for kind in kinds.iter().filter(|kind| kind.name.contains(&filter)) {
+    let names: Vec<String> = arguments.collect();
+    kinds.retain(|kind| names.is_empty() || names.iter().any(|name| kind.name.contains(name)));
+    let mut families: Vec<(&str, [Tail; 4])> = Vec::new();
+    let mut all = [Tail::default(); 4];
+    for kind in &kinds {
         let found = report(kind);
-        sums.iter_mut().zip(found).for_each(|(sum, tail)| sum.merge(tail));
+        let place = families.iter().position(|(family, _)| *family == kind.family);
+        let place = place.unwrap_or_else(|| {
+            families.push((kind.family, [Tail::default(); 4]));
+            families.len() - 1
+        });
+        for ((sum, all), tail) in families[place].1.iter_mut().zip(&mut all).zip(found) {
+            sum.merge(tail);
+            all.merge(tail);
+        }
     }
-    for (sum, bits) in sums.iter().zip(Bits::ALL) {
-        println!("{:28} {:6} {}: {} {}", "all", "", bits.count(), sum.text(), sum.pairs);
+    println!(
+        "| | 10⁶ pairs a width | worst: 1 bit | 2 | 4 | 8 | missed: 1 bit | 2 | 4 | 8 | below 1.9: 1 bit | 2 | 4 | 8 |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+    for (family, tails) in &families {
+        println!("{}", line(family, tails));
     }
+    println!("{}", line("all", &all));
 }

@@ -212,9 +212,16 @@ fn make(
     Ok(indexes)
 }
 
-/// Checks what is left of a table, and drops it.
+/// Checks what has become of a table's indexes, and drops it.
 fn finish(stage: &mut Stage<'_>) -> Result<(), Fault> {
-    let world = &stage.shared.world;
-    stage.other.change(&format!("DROP TABLE {0}, {0}_side", world.table))?;
-    stage.other.change("SELECT prefix, deleted FROM s3vector_sweep()").map(drop)
+    let Stage { shared, other, .. } = stage;
+    for index in &shared.indexes {
+        let found = other.ask(&format!("SELECT * FROM s3vector_check('{index}', deep => true)"))?;
+        if !found.is_empty() {
+            return Err(Fault::new("s3vector_check found something", format!("{found:?}")));
+        }
+    }
+    let table = &shared.world.table;
+    other.change(&format!("DROP TABLE {table}, {table}_side"))?;
+    other.change("SELECT prefix, deleted FROM s3vector_sweep()").map(drop)
 }

@@ -214,6 +214,8 @@ fn shared_memory_is_too_small_for_the_graph() {
     let small = Items::create(&mut client, "small", Metric::L2, source.vectors(200));
     small.index(&mut client, "");
     answers::assert_recall(&mut client, &small, &source.vectors(200), 0.95);
+    // Nor does it fit for the check at the end.
+    client.batch_execute("DROP TABLE items").expect("dropped");
 }
 
 /// The same with the extension's own limit.

@@ -99,6 +99,8 @@ fn graphs_that_do_not_fit_together() {
     let mut client = cluster.client();
     let result = client.query("SELECT s3vector_prewarm('items_index', 'graph')", &[]);
     failure(result).expect("53200", &["s3vector.graph_memory"]);
+    cluster.reconfigure(&[("s3vector.graph_memory", "64MB".to_owned())]);
+    assert_eq!(loaded(&mut client), all);
 }
 
 /// Storage that hangs does not keep a prewarming session from being cancelled.

@@ -214,12 +214,14 @@ fn shared_memory_is_too_small_for_the_graph() {
     let small = Items::create(&mut client, "small", Metric::L2, source.vectors(200));
     small.index(&mut client, "");
     answers::assert_recall(&mut client, &small, &source.vectors(200), 0.95);
+    // Nor does it fit for the check at the end.
+    client.batch_execute("DROP TABLE items").expect("dropped");
 }
 
 /// The same with the extension's own limit.
 #[test]
 fn graph_memory_is_too_small_for_the_graph() {
-    let cluster = Cluster::builder().set("s3vector.graph_memory", "1MB").start();
+    let mut cluster = Cluster::builder().set("s3vector.graph_memory", "1MB").start();
     let mut client = cluster.client();
     let mut source = Source::new(1, 128);
     let items = Items::create(&mut client, "items", Metric::L2, source.vectors(12_000));
@@ -227,6 +229,8 @@ fn graph_memory_is_too_small_for_the_graph() {
     answers::prefer_index(&mut client);
     failure(answers::try_ask(&mut client, &items, &source.vector(), 10))
         .expect("53200", &["s3vector.graph_memory"]);
+    cluster.reconfigure(&[("s3vector.graph_memory", "64MB".to_owned())]);
+    answers::assert_recall(&mut client, &items, &source.vectors(20), 0.9);
 }
 
 /// Neither the server log nor SHOW has the value of a secret setting, however it was set.

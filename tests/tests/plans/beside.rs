@@ -110,6 +110,7 @@ pub fn read(mut session: Session, shared: &Shared, mut rng: Rng) -> Result<(), F
             let detail = format!("{distances:?}\n  {sql}");
             return Err(Fault::new("another session's rows are out of order", detail));
         }
+        sleep(Duration::from_millis(rng.u64(1..20)));
     }
     Ok(())
 }

@@ -59,6 +59,14 @@ impl Column {
         }
     }
 
+    /// Has hardly any vector come twice.
+    pub fn make_distinct(&mut self) {
+        self.copies = 1;
+        if self.shape == "grid" && self.dimensions < 8 {
+            self.shape = "uniform";
+        }
+    }
+
     /// The indexed expression, of a table called `t`.
     pub fn expression(&self) -> String {
         let Self { name, dimensions, .. } = self;

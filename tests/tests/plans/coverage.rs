@@ -27,6 +27,8 @@ pub struct Coverage {
     walks: usize,
     /// Queries that swept over the codes.
     sweeps: usize,
+    /// Queries of which one scan walked, and swept when that was not enough.
+    walks_that_went_on: usize,
     /// Queries of which one scan swept more than once.
     second_sweeps: usize,
     /// Queries whose cursor was open when segments were merged.
@@ -58,6 +60,7 @@ impl Coverage {
         let any = |what: fn(&Scan) -> bool| usize::from(scans.iter().any(what));
         self.walks += any(|scan| scan.walks > 0);
         self.sweeps += any(|scan| scan.sweeps > 0);
+        self.walks_that_went_on += any(|scan| scan.walks > 0 && scan.sweeps > 0);
         self.second_sweeps += any(Scan::swept_twice);
         self.merges += usize::from(beside.merged);
         self.evictions += usize::from(beside.evicted);
@@ -87,6 +90,7 @@ impl Coverage {
         for (what, times) in [
             ("walks", self.walks),
             ("sweeps", self.sweeps),
+            ("walks that went on", self.walks_that_went_on),
             ("second sweeps", self.second_sweeps),
             ("merges under a scan", self.merges),
             ("evictions", self.evictions),

@@ -18,6 +18,14 @@ pub fn draw(rng: &mut Rng, world: &World, column: &Column) -> String {
     }
 }
 
+/// A condition that fewer rows fulfil than the planner expects, those far from where others are.
+pub fn far(world: &World) -> String {
+    let table = &world.table;
+    format!(
+        "t.near >= (SELECT percentile_disc(0.99) WITHIN GROUP (ORDER BY t.near) FROM {table} t)"
+    )
+}
+
 fn atom(rng: &mut Rng, world: &World, column: &Column) -> String {
     let table = &world.table;
     let distance = &column.distance("{q}");

@@ -55,9 +55,9 @@ pub enum Form {
     Delete,
     /// The nearest rows are inserted once more.
     InsertSelect,
-    /// In no order: no index can help.
+    /// Any rows, in any order.
     Unordered,
-    /// A number of rows: no index can help.
+    /// A number of rows.
     Count,
 }
 
@@ -112,6 +112,11 @@ impl Form {
     /// Whether it locks or changes rows.
     pub fn locks(self) -> bool {
         matches!(self, ForUpdate | SkipLocked) || self.changes()
+    }
+
+    /// Whether it asks for rows in no order: no index can help.
+    pub fn is_unordered(self) -> bool {
+        matches!(self, Unordered | Count)
     }
 
     /// Whether it leaves alone what others have locked.

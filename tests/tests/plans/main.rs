@@ -42,9 +42,6 @@ use world::World;
 const SEED: u64 = 11;
 /// Tables of a run unless the environment says how long it is to take.
 const TABLES: usize = 25;
-/// What the queries of a table are about; the others are about anything.
-const AIMS: [Aim; 5] =
-    [Aim::Whole, Aim::WholeInLittleMemory, Aim::WholeInLittleMemory, Aim::Merge, Aim::Merge];
 /// Queries of a table.
 const TURNS: usize = 12;
 /// The mean share of the nearest rows that limited queries must find.
@@ -91,9 +88,7 @@ fn every_plan_answers_as_a_sequential_scan_does() {
     let (mut coverage, mut faults) = (Coverage::default(), Faults::default());
     for number in (0..).take_while(|number| goes_on(*number)) {
         if only.is_none_or(|only| only == number as u64) {
-            let t = Instant::now();
             table(&mut cluster, seed, number, &mut coverage, &mut faults);
-            println!("table {number}: {:?}", t.elapsed());
         }
     }
     println!("S3VECTOR_PLANS_SEED={seed}: {coverage:#?}");
@@ -142,8 +137,7 @@ fn table(
     let world = &shared.world;
     let reader = Session::open(cluster, "reader", &journal);
     let mut stage = Stage { shared: &shared, reader, other };
-    let mut aims: Vec<Aim> = AIMS.to_vec();
-    aims.resize(TURNS, Aim::Anything);
+    let mut aims = aims(world);
     rng.shuffle(&mut aims);
     thread::scope(|scope| {
         let end = End(&shared);
@@ -181,6 +175,17 @@ fn table(
     {
         note(&Fault::new("the server log", line), TURNS);
     }
+}
+
+/// What the queries of a table are about.
+fn aims(world: &World) -> Vec<Aim> {
+    let whole = if world.large { Aim::WholeInLittleMemory } else { Aim::Whole };
+    let mut aims = vec![Aim::Nearest, Aim::Far, Aim::Far, whole, whole, Aim::Merge, Aim::Merge];
+    if world.large {
+        aims.push(whole);
+    }
+    aims.resize(TURNS, Aim::Anything);
+    aims
 }
 
 /// Makes a table and its past; returns the names of its indexes.

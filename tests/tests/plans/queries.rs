@@ -27,6 +27,10 @@ pub struct Expected {
 pub enum Aim {
     /// Nothing.
     Anything,
+    /// The nearest rows, which a walk finds.
+    Nearest,
+    /// Rows that lie far from the vector, which nobody could know: a walk finds too few.
+    Far,
     /// All rows are read, without a limit in sight.
     Whole,
     /// The same, with so little memory that the codes have to be swept again.
@@ -69,14 +73,20 @@ pub struct Query {
 impl Query {
     /// The `turn`th query on a table.
     pub fn draw(rng: &mut Rng, world: &World, turn: usize, aim: Aim) -> Self {
-        let column = match world.crowded {
-            // In turns, so that each finds its graph gone.
-            true => &world.columns[turn % world.columns.len()],
-            false => &world.columns[rng.usize(..world.columns.len())],
-        };
+        let columns = world.columns.len();
         let free = aim == Aim::Anything;
+        let column = match aim {
+            // In turns, so that each finds its graph gone.
+            _ if world.crowded => turn % columns,
+            Aim::Anything => rng.usize(..columns),
+            // The second column's vectors may be few.
+            _ => 0,
+        };
+        let column = &world.columns[column];
         let mut expected = Expected { ordered: true, ..Expected::default() };
-        if free && rng.u32(..3) > 0 {
+        if matches!(aim, Aim::Nearest | Aim::Far) {
+            expected.take = Some(rng.usize(1..=10));
+        } else if free && rng.u32(..3) > 0 {
             expected.take = Some(
                 [0, 1, 1, 5, 10, 10, 10, 37, 100, 100, 300, 1000, forms::ALL][rng.usize(..13)],
             );
@@ -86,12 +96,14 @@ impl Query {
         let form = if free { Form::draw(rng, limited) } else { Form::Plain };
         let filter = match aim {
             Aim::Anything | Aim::Whole => filters::draw(rng, world, column),
-            Aim::WholeInLittleMemory | Aim::Merge => "true".to_owned(),
+            Aim::Far => filters::far(world),
+            Aim::Nearest | Aim::WholeInLittleMemory | Aim::Merge => "true".to_owned(),
         };
         let filter = format!("{} AND {filter}", column.condition());
         let texts = forms::build(rng, world, column, form, &filter, &mut expected);
         let way = match aim {
             Aim::Merge => Way::merging(rng),
+            Aim::Nearest | Aim::Far => [Way::Direct, Way::Custom, Way::Function][rng.usize(..3)],
             // FETCH 0 and a loop that ends before it begins are something else.
             _ if expected.take == Some(0) => [Way::Direct, Way::Generic][rng.usize(..2)],
             _ => Way::draw(rng, form, limited),
@@ -138,7 +150,10 @@ impl Query {
     }
 
     fn draw_settings(&mut self, rng: &mut Rng, aim: Aim) {
-        let ef_search = [1, 10, 40, 100, 100, 100, 400, 2000][rng.usize(..8)];
+        let ef_search = match aim {
+            Aim::Nearest | Aim::Far => 100,
+            _ => [1, 10, 40, 100, 100, 100, 400, 2000][rng.usize(..8)],
+        };
         self.thorough = ef_search >= 40;
         let mut settings = vec![("s3vector.ef_search", ef_search.to_string())];
         let mut set = |name, value: &str| settings.push((name, value.to_owned()));

@@ -90,7 +90,8 @@ impl Stage<'_> {
 
         // With a cursor that outlives the snapshot, the table is read while that is there.
         let held = query.way.outlives_transaction();
-        let seen = if query.forced && !held { "true" } else { &query.indexed };
+        let by_index = query.forced && !held && !query.form.is_unordered();
+        let seen = if by_index { "true" } else { &query.indexed };
         if query.form.changes() {
             reader.ask("SAVEPOINT unchanged")?;
         }
@@ -111,7 +112,7 @@ impl Stage<'_> {
             Some(all) => all,
             None => {
                 // NULL and the like are not in the index, and come where it is not used.
-                let indexed = !scans.is_empty() || !query.forced;
+                let indexed = !scans.is_empty() || !by_index;
                 read_table(reader, query, if indexed { &query.indexed } else { "true" })?
             }
         };

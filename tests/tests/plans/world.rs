@@ -24,6 +24,8 @@ pub struct World {
     pub crowded: bool,
     /// Whether it has a past: segments, removed rows, rows not flushed.
     pub aged: bool,
+    /// Whether a sweep over it needs more memory than the least there is.
+    pub large: bool,
     unlogged: bool,
     /// Whether a trigger asks the index while rows are inserted.
     trigger: bool,
@@ -47,6 +49,10 @@ impl World {
             let second = dimensions(rng);
             columns.push(Column::draw(rng, "f", second));
         }
+        if large {
+            // A sweep is one of distinct vectors.
+            columns[0].make_distinct();
+        }
         if crowded {
             for column in &mut columns {
                 // 250 bytes a row: one index fits into a megabyte, two do not.
@@ -69,6 +75,7 @@ impl World {
             crowded,
             // Built at once, a graph would not fit where it is crowded.
             aged: crowded || number % 4 != 3,
+            large: large || crowded,
             unlogged: !partitioned && rng.u32(..8) == 0,
             trigger: rng.u32(..5) == 0,
             seed: rng.u64(1..1_000_000),

@@ -29,22 +29,22 @@ pub struct Expected {
 /// # Errors
 /// A folder that is not there, or is somebody else's; those of the store.
 pub async fn look(store: &dyn Store, expected: &Expected) -> Result<bool, Failure> {
-    let mut is_own = false;
-    if let Some((folder, known)) = expected.own {
-        is_own = match claims::read(store, folder).await? {
-            Some(owner) if owner.is_of_database(&expected.here) => true,
+    let own = match expected.own {
+        None => None,
+        Some((folder, known)) => match claims::read(store, folder).await? {
+            Some(owner) if owner.is_of_database(&expected.here) => Some(folder),
             // Without a token it could be another's: who has claimed the folder since then has it.
-            _ if known.has_no_token() => false,
+            _ if known.has_no_token() => None,
             Some(owner) => return Err(foreign(store, expected, folder, owner)),
             None => return Err(missing(store, expected, folder)),
-        };
-    }
-    for &folder in &expected.read {
+        },
+    };
+    for &folder in expected.read.iter().filter(|&&folder| Some(folder) != own) {
         if claims::read(store, folder).await?.is_none() {
             return Err(missing(store, expected, folder));
         }
     }
-    Ok(is_own)
+    Ok(own.is_some())
 }
 
 fn missing(store: &dyn Store, expected: &Expected, folder: Uuid) -> Failure {

@@ -358,6 +358,7 @@ impl Scan {
         self.statistics.candidates += found.len() as u32;
         self.block = (2 * self.block).min(largest_wave());
         self.rerank.add(found, beyond);
+        self.make_room();
         self.statistics.search += started.elapsed();
         self.statistics.publish();
     }

@@ -207,8 +207,8 @@ impl Query {
         }
     }
 
-    /// A lower bound, as sure as those of [`sure_lower_bounds`](Self::sure_lower_bounds), of the ranking
-    /// value of a row whose `estimate` is known.
+    /// The number that [`sure_lower_bounds`](Self::sure_lower_bounds) writes for a row, whose `estimate` is
+    /// known.
     ///
     /// # Panics
     /// When `code` is shorter than a code or `factors` than [`FACTORS`].

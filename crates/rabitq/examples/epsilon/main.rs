@@ -49,10 +49,10 @@ impl Tail {
         self.read.iter_mut().zip(other.read).for_each(|(sum, more)| *sum += more);
     }
 
-    /// Misses in a million, and crossed bounds of a walk.
+    /// Misses in a million, and crossed bounds of a walk in a hundred.
     fn rates(&self) -> [f64; 2] {
-        let million = |part: u64, all: u64| part as f64 * 1e6 / all.max(1) as f64;
-        [million(self.misses, self.pairs), million(self.below, self.walked)]
+        let part = |part: u64, all: u64| part as f64 / all.max(1) as f64;
+        [1e6 * part(self.misses, self.pairs), 1e2 * part(self.below, self.walked)]
     }
 }
 
@@ -147,7 +147,7 @@ fn report(kind: &Kind) -> [Tail; 4] {
             let bits = bits.count();
             let read = tail.read.map(|rows| rows / tail.queries);
             let worst = tail.worst;
-            eprintln!("{name:30} {metric:6} {bits}: {worst:.3} {misses:.4} {below:.0} {read:?}");
+            eprintln!("{name:30} {metric:6} {bits}: {worst:.3} {misses:.4} {below:.2} {read:?}");
             sum.merge(*tail);
         }
     }
@@ -159,7 +159,7 @@ fn line(name: &str, tails: &[Tail; 4]) -> String {
     let columns = |column: &dyn Fn(&Tail) -> String| tails.each_ref().map(column).join(" | ");
     let worst = columns(&|tail| format!("{:.1}", tail.worst));
     let misses = columns(&|tail| format!("{:.2}", tail.rates()[0]));
-    let below = columns(&|tail| format!("{:.0}", tail.rates()[1]));
+    let below = columns(&|tail| format!("{:.1}", tail.rates()[1]));
     let millions = tails[0].pairs as f64 / 1e6;
     format!("| {name} | {millions:.0} | {worst} | {misses} | {below} |")
 }
@@ -186,9 +186,8 @@ fn main() {
             all.merge(tail);
         }
     }
-    println!(
-        "| | 10⁶ pairs a width | worst: 1 bit | 2 | 4 | 8 | missed: 1 bit | 2 | 4 | 8 | below 1.9: 1 bit | 2 | 4 | 8 |"
-    );
+    let bits = "1 bit | 2 | 4 | 8";
+    println!("| | pairs, 10⁶ | worst: {bits} | missed of 10⁶: {bits} | beyond 1.9, %: {bits} |");
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for (family, tails) in &families {
         println!("{}", line(family, tails));

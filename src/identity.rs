@@ -156,16 +156,16 @@ fn read(file: File, directory: u64) -> io::Result<Found> {
 
 /// Puts a new file in the place of whatever is there: after a crash it is there whole, or not at all.
 fn write(path: &Path, token: Uuid, directory: u64) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    // A copy may have been made without the folder.
+    fs::create_dir_all(folder)?;
     let new = path.with_extension("token.new");
     let mut file = File::create(&new)?;
     let place = Place::of(directory, &file.metadata()?);
     file.write_all(print(token, place).as_bytes())?;
     file.sync_all()?;
     fs::rename(&new, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    File::open(folder)?.sync_all()
 }
 
 fn print(token: Uuid, place: Place) -> String {
@@ -245,20 +245,20 @@ mod tests {
         let name = format!("s3vector-token-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).expect("a folder");
-        let path = folder.join("s3vector.token");
+        let path = folder.join("made/s3vector.token");
         let found = |directory| read(File::open(&path).expect("a file"), directory).expect("read");
         for token in [Uuid::from_u128(1 << 100), TOKEN] {
             write(&path, token, 2).expect("written");
             assert_eq!(found(2), Found::Ours(token));
             assert_eq!(found(3), Found::Copied);
         }
-        let copy = folder.join("copy");
+        let copy = folder.join("made/copy");
         fs::copy(&path, &copy).expect("copied");
         fs::rename(&copy, &path).expect("put in its place");
         assert_eq!(found(2), Found::Copied);
         fs::write(&path, [0xFF; 100]).expect("damaged");
         assert_eq!(found(2), Found::Damaged);
-        let left: Vec<_> = fs::read_dir(&folder).expect("listed").flatten().collect();
+        let left: Vec<_> = fs::read_dir(folder.join("made")).expect("listed").flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
         fs::remove_dir_all(folder).expect("removed");
     }

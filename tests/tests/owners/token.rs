@@ -71,7 +71,7 @@ fn a_base_backup_leaves_the_token_out() {
 /// alone, writes into a new folder, and takes the old one over when it is told to.
 #[test]
 fn a_cluster_without_its_token_deletes_nothing_until_it_adopts() {
-    for damage in ["lost", "emptied", "cut short", "copied"] {
+    for damage in ["lost", "lost with its folder", "emptied", "cut short", "copied"] {
         println!("{damage}");
         let mut cluster = strict().start();
         let (mut items, mut source) = indexed(&mut cluster.client(), 300);
@@ -81,6 +81,9 @@ fn a_cluster_without_its_token_deletes_nothing_until_it_adopts() {
         let whole = text(&path);
         match damage {
             "lost" => fs::remove_file(&path).expect("removed"),
+            "lost with its folder" => {
+                fs::remove_dir_all(path.parent().expect("a folder")).expect("removed");
+            }
             "emptied" => fs::write(&path, "").expect("emptied"),
             "cut short" => fs::write(&path, &whole[..whole.len() / 2]).expect("cut"),
             _ => {

@@ -463,6 +463,7 @@ mod tests {
     fn one_wave_settles_as_many_rows_as_wanted() {
         let truth: Vec<f64> = (0..100).map(|i| f64::from((i * 37) % 100)).collect();
         let mut rerank = Rerank::default();
+        rerank.start(Mode::Strict, false, true);
         rerank.add(
             (0..100).map(|row| {
                 let d = truth[row as usize];

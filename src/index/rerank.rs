@@ -254,8 +254,13 @@ impl Rerank {
             return Step::Ready;
         }
         let horizon = self.horizon();
-        // What the last wave was planned for is handed out without looking at bounds again.
-        let due = if self.credit > 0 { f64::INFINITY } else { horizon };
+        // What the last wave was planned for is handed out without looking at bounds again; what it was
+        // not planned for waits for the next one, because the bounds are narrow.
+        let due = match self.one_wave {
+            true if self.credit > 0 => f64::INFINITY,
+            true if !self.pending.is_empty() => f64::NEG_INFINITY,
+            _ => horizon,
+        };
         let rough = self.nearest_rough();
         if self.make_ready(rough.map_or(due, |rough| due.min(rough))) {
             return Step::Ready;
@@ -341,7 +346,7 @@ impl Rerank {
     /// Moves the rows that can be among the next `want` from pending to the wave.
     fn plan(&mut self, want: usize) -> Step {
         self.wave.clear();
-        if want >= BULK && self.mode == Mode::Strict {
+        if want >= BULK && self.mode == Mode::Strict && !self.one_wave {
             let count = want.min(self.pending.len());
             self.wave.extend(self.pending.drain(..count).map(|candidate| candidate.id));
             // Rows side by side lie in the same chunks.
@@ -360,7 +365,9 @@ impl Rerank {
             return Step::More;
         }
         let near = self.pending.partition_point(|candidate| candidate.lower <= threshold);
-        let count = near.clamp(1, self.largest_wave);
+        // One wave may need none of them; otherwise all that is nearer is ready.
+        let least = usize::from(!self.one_wave);
+        let count = near.clamp(least, self.largest_wave);
         // A row whose upper bound is below all but `want` lower bounds is among the next `want`.
         let certain = match self.mode {
             Mode::Relaxed => self.lower_bound_of_the_next_after(want),
@@ -513,6 +520,25 @@ mod tests {
             emitted.push(row.distance);
         }
         assert_eq!(emitted, [5.0, 6.0]);
+    }
+
+    #[test]
+    fn known_rows_wait_for_the_one_wave() {
+        let tid = |tid, distance| Settled { distance, source: Source::Tid(tid) };
+        // The candidate is nearer than its bound says, and than the known row.
+        let mut rerank = Rerank::default();
+        rerank.start(Mode::Strict, false, true);
+        rerank.add_settled([tid(7, 1.0), tid(8, 5.0)]);
+        rerank.add([candidate(0, 1.1, 1.3)], f64::INFINITY);
+        assert_eq!(drain_counting(&mut rerank, 2, &[0.9]), (vec![0, 7, 8], 1, 0));
+        // Nothing is fetched that cannot be among the rows wanted.
+        rerank.start(Mode::Strict, false, true);
+        rerank.add_settled([tid(7, 1.0), tid(8, 2.0)]);
+        rerank.add([candidate(0, 3.1, 3.3)], f64::INFINITY);
+        assert_eq!(rerank.next(2), Step::Ready);
+        let mut rows = Vec::new();
+        assert_eq!(pop_all(&mut rerank, &mut rows), 0);
+        assert_eq!(rows, [7, 8]);
     }
 
     #[test]

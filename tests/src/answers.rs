@@ -3,6 +3,7 @@
 use postgres::Client;
 
 use crate::items::{Items, Metric, literal};
+use crate::reading::last_scan;
 
 /// Rows as they came: id and distance.
 pub type Answer = Vec<(i32, f64)>;
@@ -44,13 +45,32 @@ pub fn try_ask(
 }
 
 /// Asks for the nearest rows and checks what every answer must fulfil: each row at most once, in
-/// order of distance, every one existing and at the distance reported.
+/// order of distance but for rows that the scan has counted as late, every one existing and at the
+/// distance reported.
 #[track_caller]
 pub fn ask(client: &mut Client, items: &Items, query: &[f32], limit: usize) -> Answer {
     let answer =
         try_ask(client, items, query, limit).unwrap_or_else(|error| panic!("ask: {error:?}"));
-    check(items, query, &answer);
+    let late = late_rows(&answer);
+    let mut in_order = answer.clone();
+    if late > 0 {
+        let counted = last_scan(client).late;
+        assert!(late <= counted, "{late} rows are late, {counted} are counted: {answer:?}");
+        in_order.sort_by(|a, b| a.1.total_cmp(&b.1));
+    }
+    check(items, query, &in_order);
     answer
+}
+
+/// Rows of an answer that come after one that is farther away.
+fn late_rows(answer: &[(i32, f64)]) -> i32 {
+    let mut farthest = f64::NEG_INFINITY;
+    let mut late = 0;
+    for (_, distance) in answer {
+        late += i32::from(*distance < farthest - ROUNDING * farthest.abs().max(1.0));
+        farthest = farthest.max(*distance);
+    }
+    late
 }
 
 /// Checks that no row of an answer is there twice or farther than its successor.

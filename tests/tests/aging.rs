@@ -51,7 +51,8 @@ fn size(cluster: &Cluster, client: &mut Client) -> Size {
 
 fn recall(client: &mut Client, items: &Items, queries: &[Vec<f32>], ef_search: usize) -> f64 {
     client.batch_execute(&format!("SET s3vector.ef_search = {ef_search}")).expect("a setting");
-    answers::recall(client, items, queries, 10)
+    // A walk for more rows than half of `ef_search` is wider than that.
+    answers::recall(client, items, queries, (ef_search / 2).min(10))
 }
 
 /// Ten days of an index: rows come, rows go, VACUUM and compaction follow. `change` is what happens

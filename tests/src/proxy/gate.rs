@@ -67,8 +67,11 @@ impl Gate {
         wait_until("the connections of a closed proxy to end", || self.connections() == 0);
     }
 
-    /// Listens again, on the same port.
+    /// Listens again, on the same port, if it has been closed.
     pub(crate) fn reopen(&self) {
+        if self.accepting.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return;
+        }
         let listener = self.runtime.block_on(TcpListener::bind(self.address));
         self.accept(listener.expect("the same port again"));
     }

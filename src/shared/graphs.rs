@@ -119,13 +119,11 @@ fn open(
     bytes: &'static [u8],
     entry: &Entry,
 ) -> Result<(ResidentView<'static>, Quantizer), Failure> {
-    let view = ResidentView::new(bytes).map_err(|error| not_the_graph(&error.to_string()))?;
-    let wanted = format!("{}/{}", entry.index_uuid, entry.segment_uuid);
-    if view.prefix() != wanted {
-        return Err(not_the_graph(&format!("It holds that of \"{}\".", view.prefix())));
-    }
+    let prefix = format!("{}/{}", entry.index_uuid, entry.segment_uuid);
+    let view = ResidentView::of(bytes, &prefix)
+        .map_err(|error| not_the_graph(error.detail().unwrap_or_default()))?;
     let bits = Bits::from_u8(view.bits() as u8)
-        .ok_or_else(|| not_the_graph(&format!("No codes of {} bits exist.", view.bits())))?;
+        .ok_or_else(|| not_the_graph(format!("No codes of {} bits exist.", view.bits())))?;
     let quantizer = Quantizer::new(
         view.dimensions(),
         bits,
@@ -136,7 +134,7 @@ fn open(
     Ok((view, quantizer))
 }
 
-fn not_the_graph(what: &str) -> Failure {
+fn not_the_graph(what: impl Into<String>) -> Failure {
     let message = "shared memory does not hold the graph of an index segment that it should";
     Failure::new(FailureKind::Corrupt, message).detail(what)
 }

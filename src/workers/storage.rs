@@ -162,7 +162,7 @@ impl Worker {
         while let Ok(message) = self.inbox.try_recv() {
             self.handle(message);
         }
-        registry::shrink(settings::graph_memory());
+        registry::drop_released(settings::graph_memory());
     }
 
     fn handle(&mut self, message: Message) {
@@ -190,7 +190,7 @@ impl Worker {
                     pg_sys::dsm_detach(memory.segment());
                     handle
                 };
-                registry::finish(&request, handle, bytes);
+                registry::finish(&request, handle, bytes, settings::graph_memory());
             }
             Message::NotLoaded { request, memory, failure } => {
                 if let Some(memory) = memory {

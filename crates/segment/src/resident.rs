@@ -279,6 +279,20 @@ impl<'a> ResidentView<'a> {
             .ok_or_else(|| corrupt("too few bytes for its arrays"))
     }
 
+    /// The segment in `bytes`, as [`new`](Self::new), if it is the one that lies below `prefix` in its store:
+    /// for whoever finds a block that others have filled.
+    ///
+    /// # Errors
+    /// [`SegmentError::Corrupt`] if the block holds another segment, or none.
+    pub fn of(bytes: &'a [u8], prefix: &str) -> Result<Self> {
+        let view = Self::new(bytes)?;
+        if view.prefix != prefix {
+            let what = format!("the segment \"{}\" in place of \"{prefix}\"", view.prefix);
+            return Err(SegmentError::corrupt(NAME, what));
+        }
+        Ok(view)
+    }
+
     fn slice(bytes: &'a [u8], attributes: SegmentAttributes, prefix: &'a str) -> Option<Self> {
         let Sections { records: layout, places, sketches, .. } = Sections::of(&attributes);
         let section = |start: usize, length: usize| bytes.get(start..)?.get(..length);
@@ -310,8 +324,7 @@ impl<'a> ResidentView<'a> {
         })
     }
 
-    /// Where the segment that was loaded lies in its store: which one it is. Whoever maps a block that
-    /// others have filled compares it with the segment that is wanted.
+    /// Where the segment that was loaded lies in its store: which one it is.
     pub fn prefix(&self) -> &'a str {
         self.prefix
     }

@@ -122,6 +122,11 @@ async fn a_segment_in_memory_tells_which_one_it_is() {
         let reader = Reader::open(Arc::clone(&store), prefix).await.expect("opened");
         reader.load(buffer.bytes_mut()).await.expect("loaded");
         assert_eq!(ResidentView::new(buffer.bytes()).expect("a view").prefix(), prefix);
+        ResidentView::of(buffer.bytes(), prefix).expect("the segment asked for");
+        for other in ["", "c", &prefix[1..], &format!("{prefix}x"), &prefix.to_uppercase()] {
+            let error = ResidentView::of(buffer.bytes(), other).expect_err("another segment");
+            assert!(format!("{error:?}").contains("in place of"), "{error:?}");
+        }
     }
     let prefix = "x".repeat(81);
     sample.write(&store, &prefix).await.expect("written");

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pgrx::pg_sys;
 use uuid::Uuid;
 
-use super::{Access, Entry, LATEST_RELOAD, SLOTS, State};
+use super::{Access, Entry, LATEST_RELOAD, SLOTS, State, shared};
 use crate::errors::{Failure, FailureKind};
 
 /// A segment the worker shall load.
@@ -88,17 +88,17 @@ pub fn make_room(request: &Request, bytes: u64, budget: u64) -> Result<(), Failu
     Ok(())
 }
 
-/// Drops graphs until those that are left fit into `budget`: more may be in memory when several have been
-/// loaded at the same time, when somebody counted on one that was to be dropped, and when
-/// `s3vector.graph_memory` has become less.
-pub fn shrink(budget: u64) {
-    if Access::share().used() > budget {
+/// Drops graphs that were to be dropped before and that somebody counted on, until those that are left fit
+/// into `budget`.
+pub fn drop_released(budget: u64) {
+    if shared().crowded.load(Ordering::Relaxed) {
         Access::exclusive().shrink(budget);
     }
 }
 
-/// A graph is in memory, in a pinned segment, which belongs to the registry from now on.
-pub fn finish(request: &Request, handle: pg_sys::dsm_handle, bytes: u64) {
+/// A graph is in memory, in a pinned segment, which belongs to the registry from now on. Drops others
+/// when they do not all fit into `budget`: another one may have been loaded meanwhile.
+pub fn finish(request: &Request, handle: pg_sys::dsm_handle, bytes: u64, budget: u64) {
     let mut access = Access::exclusive();
     let Some(slot) = access.loading(request) else {
         // SAFETY: the segment was pinned for the registry, which has no use for it.
@@ -110,6 +110,7 @@ pub fn finish(request: &Request, handle: pg_sys::dsm_handle, bytes: u64) {
     guarded.bytes = bytes;
     guarded.state = State::Ready;
     access.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+    access.shrink(budget);
     access.wake_waiters(slot);
 }
 

@@ -51,7 +51,8 @@ impl Drop for Pin {
     }
 }
 
-/// Takes back this process's pin, if there is one. The storage worker drops what only pins have kept.
+/// Takes back this process's pin, if there is one. The storage worker drops what only pins
+/// have kept.
 fn unpin() {
     if let Some(slot) = PINNED.take() {
         shared().slots[slot].pins.fetch_sub(1, Ordering::AcqRel);

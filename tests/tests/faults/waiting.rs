@@ -208,8 +208,8 @@ fn a_statement_that_has_ended_keeps_no_graph_in_memory() {
                 (error, client)
             });
             crowd.wait_for_graph(&slow, &a);
+            // Loaded although there is no room beside the other one, and dropped once it is mapped.
             assert_nearest(&mut crowd.client(), &b, 1);
-            assert!(crowd.bytes() > MEMORY, "both graphs are in memory");
             crowd.client().execute(&format!("SELECT {way}($1)"), &[&pid]).expect("a signal");
             let (error, _session) = slow.join().expect("the statement ends");
             if way == "pg_cancel_backend" {
@@ -217,9 +217,8 @@ fn a_statement_that_has_ended_keeps_no_graph_in_memory() {
             } else {
                 wait_until("the process to end", || !exists(pid));
             }
-            wait_until("a graph to be dropped", || crowd.bytes() <= MEMORY);
             assert_nearest(&mut crowd.client(), &c, 1);
-            assert!(crowd.bytes() <= MEMORY, "nobody counts on the others");
+            wait_until("the other graphs to be dropped", || crowd.bytes() <= MEMORY);
             drop(barrier);
         });
     }
@@ -237,6 +236,6 @@ fn a_statement_that_has_ended_keeps_no_graph_in_memory() {
     for items in [&b, &c] {
         assert_nearest(&mut crowd.client(), items, 1);
     }
-    assert!(crowd.bytes() <= MEMORY, "nobody counts on the others");
+    wait_until("the other graphs to be dropped", || crowd.bytes() <= MEMORY);
     transaction.commit().expect("committed");
 }

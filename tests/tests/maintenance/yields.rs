@@ -18,8 +18,9 @@ fn not_held_up(statement: &str) -> (Cluster, Items, Source) {
         client.query_one("SELECT 'items_index'::regclass::oid", &[]).expect("an index").get(0);
     // Some seconds of work.
     items.copy(&mut client, source.vectors(15_000));
-    let seen = wait_for_work(&mut client);
-    assert_eq!(seen.index, Some(index), "{seen:?}");
+    wait_until("the worker to be at the index", || {
+        maintenance(&mut client, "postgres").is_some_and(|seen| seen.index == Some(index))
+    });
     client.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
     drop(client);
     (cluster, items, source)

@@ -7,6 +7,7 @@ mod errors;
 mod explain;
 mod maintenance;
 mod options;
+mod order;
 mod planner;
 mod prewarm;
 mod scan;

@@ -149,7 +149,6 @@ fn fetch(parameters: &Parameters, segment: &SegmentEntry, chunks: &[u32]) {
         query: &vec![0.0; parameters.dimensions],
         segments: &[(segment.index_uuid, segment.segment_uuid)],
         rows: &rows,
-        lower_bounds: false,
     };
     let outcome = fetch_slots::fetch(&wanted, settings::fetch_timeout(), &mut Vec::new());
     if let Err(failure) = outcome {

@@ -23,10 +23,13 @@ use super::scan;
 pub struct Demand {
     /// Rows it will read; infinite when nothing says that it stops before the end.
     pub rows: f64,
-    /// Whether `rows` is a LIMIT that the scan's rows reach one for one: it will not read more.
+    /// Whether `rows` is a LIMIT that the scan's rows reach one for one: it will not read more, but for
+    /// `ties`.
     pub exact: bool,
     /// Whether the first rows are read to be skipped: an OFFSET.
     pub paging: bool,
+    /// Whether it reads on past them while the distance stays the same.
+    pub ties: bool,
     /// Whether a node above relies on the order of the rows: a sort of ties, or a merge with other
     /// scans.
     pub ordered: bool,
@@ -34,7 +37,7 @@ pub struct Demand {
 
 impl Default for Demand {
     fn default() -> Self {
-        Self { rows: f64::INFINITY, exact: false, paging: false, ordered: false }
+        Self { rows: f64::INFINITY, exact: false, paging: false, ties: false, ordered: false }
     }
 }
 
@@ -85,6 +88,7 @@ pub fn of(keys: usize) -> Demand {
         rows: counted * per_result,
         exact: above.direct,
         paging: limit.offset > 0,
+        ties: above.ahead > 0,
         ordered: above.ordered,
     }
 }

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use distance::{ExactQuery, Payload};
+use distance::{ExactQuery, Interval, Payload};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -52,8 +52,6 @@ pub struct Wanted<'a> {
     pub query: &'a ExactQuery,
     /// The scan's segments.
     pub segments: &'a [Segment],
-    /// Whether distances are to be lower bounds.
-    pub lower_bounds: bool,
     /// The scan, for reading the table.
     pub scan: pg_sys::IndexScanDesc,
 }
@@ -61,11 +59,11 @@ pub struct Wanted<'a> {
 /// Buffers reused from wave to wave.
 #[derive(Default)]
 pub struct Fetcher {
-    distances: Vec<Option<f64>>,
+    distances: Vec<Option<Interval>>,
     missing: Vec<usize>,
     places: Vec<Cached>,
     row_bytes: Vec<u8>,
-    answer: Vec<f64>,
+    answer: Vec<Interval>,
 }
 
 impl Fetcher {
@@ -77,7 +75,7 @@ impl Fetcher {
         wanted: &Wanted<'_>,
         wave: &[RowId],
         statistics: &mut ScanStatistics,
-    ) -> &[Option<f64>] {
+    ) -> &[Option<Interval>] {
         let before = *statistics;
         self.distances.clear();
         self.missing.clear();
@@ -95,7 +93,7 @@ impl Fetcher {
             let segment = segment(id);
             segment.prefetch_tids(id.row);
             let payload = segment.view().payload();
-            let found = self.places[number].distance(wanted, payload, &mut self.row_bytes);
+            let found = self.places[number].distance(wanted.query, payload, &mut self.row_bytes);
             if found.is_none() {
                 self.missing.push(number);
             }
@@ -130,7 +128,6 @@ impl Fetcher {
                 query: wanted.query.vector(),
                 segments: &names,
                 rows: &rows,
-                lower_bounds: wanted.lower_bounds,
             };
             let outcome = fetch_slots::fetch(&request, settings::fetch_timeout(), &mut self.answer);
             match outcome {
@@ -167,25 +164,24 @@ impl Fetcher {
             pgrx::error!("an s3vector scan without a table cannot go on without storage");
         };
         let mut tids = Vec::new();
-        let measure = if wanted.lower_bounds { lower_bound } else { exact };
+        let mut stored = Vec::new();
         for &number in missing {
             pgrx::check_for_interrupts!();
             let RowId { segment, row } = wave[number];
+            let segment = &wanted.segments[segment as usize];
+            let payload = segment.view().payload();
             tids.clear();
-            wanted.segments[segment as usize].live_tids(row, &mut tids);
-            self.distances[number] = table.distance(&tids, wanted.query, measure);
+            segment.live_tids(row, &mut tids);
+            // As it would have come from storage.
+            let distance = table.read(&tids, |vector| {
+                stored.clear();
+                payload.encode(vector.as_slice(), &mut stored);
+                wanted.query.interval_bytes(payload, &stored)
+            });
+            self.distances[number] = distance;
         }
         statistics.count_fallback(missing.len() as u32);
     }
-}
-
-fn exact(query: &ExactQuery, vector: &[f32]) -> f64 {
-    query.distance(vector)
-}
-
-fn lower_bound(query: &ExactQuery, vector: &[f32]) -> f64 {
-    let bytes: Vec<u8> = vector.iter().flat_map(|element| element.to_le_bytes()).collect();
-    query.lower_bound_bytes(Payload::Float32, &bytes)
 }
 
 /// Tells, once a statement, that the table was read in place of storage.
@@ -239,14 +235,15 @@ fn request_of(
 
 /// Where the payload cache has a row, if it has it.
 #[derive(Clone, Copy)]
-struct Cached {
+pub struct Cached {
     chunk: ChunkKey,
     offset: usize,
     length: usize,
 }
 
 impl Cached {
-    fn of(segment: &Segment, row: u32) -> Self {
+    /// Where a row of a segment would be.
+    pub fn of(segment: &Segment, row: u32) -> Self {
         let view: &ResidentView<'_> = segment.view();
         let chunk_rows = view.chunk_rows() as u32;
         let length = view.dimensions() * view.payload().element_bytes();
@@ -260,17 +257,20 @@ impl Cached {
         payload_cache::prefetch_bytes(&self.chunk, self.offset, self.length);
     }
 
+    /// Decodes the row into `vector`, if its chunk is there.
+    pub fn decode(&self, payload: Payload, scratch: &mut Vec<u8>, vector: &mut [f32]) -> bool {
+        let decode = |bytes: &[u8]| payload.decode(bytes, vector);
+        payload_cache::read(&self.chunk, self.offset, self.length, scratch, decode).is_some()
+    }
+
     /// The row's distance, if its chunk is there.
     fn distance(
         &self,
-        wanted: &Wanted<'_>,
+        query: &ExactQuery,
         payload: Payload,
         scratch: &mut Vec<u8>,
-    ) -> Option<f64> {
-        let measure = |bytes: &[u8]| match wanted.lower_bounds {
-            true => wanted.query.order_value(payload, bytes),
-            false => wanted.query.distance_bytes(payload, bytes),
-        };
+    ) -> Option<Interval> {
+        let measure = |bytes: &[u8]| query.interval_bytes(payload, bytes);
         payload_cache::read(&self.chunk, self.offset, self.length, scratch, measure)
     }
 }

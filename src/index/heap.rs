@@ -1,6 +1,5 @@
 //! Vectors from the table itself: what a scan falls back to when storage does not bring them.
 
-use distance::ExactQuery;
 use pgrx::PgMemoryContexts;
 use pgrx::pg_sys;
 
@@ -45,14 +44,9 @@ impl HeapVectors {
         }
     }
 
-    /// The distance to `query` of the row that the first visible of `tids` leads to. All of them
-    /// have equal vectors. `None` when the snapshot sees none of them.
-    pub fn distance(
-        &mut self,
-        tids: &[u64],
-        query: &ExactQuery,
-        measure: fn(&ExactQuery, &[f32]) -> f64,
-    ) -> Option<f64> {
+    /// What `read` makes of the row that the first visible of `tids` leads to; `None` when the snapshot
+    /// sees none of them.
+    pub fn read<R>(&mut self, tids: &[u64], mut read: impl FnMut(&Vector) -> R) -> Option<R> {
         tids.iter().find_map(|&tid| {
             // SAFETY: all pointers were made by `open` and live; the slot is cleared before it is
             // filled again, and the value is used before the memory it lies in is reset.
@@ -71,15 +65,11 @@ impl HeapVectors {
                     return None;
                 }
                 let memory = (*self.context).ecxt_per_tuple_memory;
-                let distance = PgMemoryContexts::For(memory).switch_to(|_| {
-                    let value = self.indexed_value()?;
-                    let vector = Vector::new(value);
-                    let fits = vector.as_slice().len() == query.dimensions();
-                    fits.then(|| measure(query, vector.as_slice()))
-                });
+                let result = PgMemoryContexts::For(memory)
+                    .switch_to(|_| self.indexed_value().map(|value| read(&Vector::new(value))));
                 pg_sys::ExecClearTuple(self.slot);
                 pg_sys::MemoryContextReset(memory);
-                distance
+                result
             }
         })
     }

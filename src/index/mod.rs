@@ -31,6 +31,7 @@ mod heap;
 pub mod insert;
 pub mod maintain;
 pub mod merge;
+mod operator;
 pub mod options;
 pub mod pending;
 pub mod policy;

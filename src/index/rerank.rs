@@ -13,8 +13,10 @@
 //! A row can turn out nearer than one already handed out, because a walk had missed it. It is handed
 //! out all the same, late, and counted: the one exception to the order (invariant 5).
 //!
-//! Distances that come from a payload of half precision are lower bounds in turn. The nearest of
-//! these rows are *refined* before they are handed out, with the table's own vectors.
+//! The order is that of the operator's values, to the last bit: a merge join or a GROUP BY above the
+//! scan fails where two values that differ by rounding alone are out of order. What is computed from a
+//! stored vector is an interval that holds the operator's value. Where the interval of the next row meets
+//! another row's, or a bound, the row is *refined*: its value is computed by the operator itself.
 //!
 //! That is the strict mode. With [`Mode::Relaxed`] rows that are certainly among the next `want` are
 //! not fetched: which rows come out is exact, their order is by estimates where those are all that is
@@ -22,6 +24,8 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
+
+use distance::Interval;
 
 /// Most rows that are settled together, whatever memory there is.
 pub const MAX_WAVE: usize = 1 << 14;
@@ -64,16 +68,21 @@ pub enum Source {
     Tid(u64),
 }
 
-/// A row with its exact distance.
+/// A row that has been looked up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settled {
-    /// The distance, as the operator computes it.
-    pub distance: f64,
+    /// Where the operator's value lies.
+    pub distance: Interval,
     /// Which row.
     pub source: Source,
 }
 
 impl Settled {
+    /// A row whose operator's value is known.
+    pub fn exact(distance: f64, source: Source) -> Self {
+        Self { distance: Interval::exact(distance), source }
+    }
+
     /// The row of a segment, if it is one.
     pub fn id(&self) -> Option<RowId> {
         match self.source {
@@ -93,7 +102,9 @@ impl PartialOrd for Settled {
 
 impl Ord for Settled {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.distance.total_cmp(&other.distance).then_with(|| self.source.cmp(&other.source))
+        let (a, b) = (&self.distance, &other.distance);
+        let order = a.lower.total_cmp(&b.lower).then_with(|| a.upper.total_cmp(&b.upper));
+        order.then_with(|| self.source.cmp(&other.source))
     }
 }
 
@@ -106,8 +117,8 @@ pub enum Step {
     Ready,
     /// Fetch the rows of [`Rerank::wave`] and give their distances to [`Rerank::settle`].
     Fetch,
-    /// Find the exact distances of the tids of the rows of [`Rerank::wave`] and add them by
-    /// [`Rerank::add_settled`].
+    /// Find the operator's values of the rows of [`Rerank::rough`], which are settled no more, and add
+    /// them by [`Rerank::add_refined`].
     Refine,
     /// Rows that are not candidates yet may be nearer: add more of them by [`Rerank::add`].
     More,
@@ -121,8 +132,6 @@ pub enum Step {
 /// The candidates and settled rows of a scan.
 pub struct Rerank {
     mode: Mode,
-    /// Whether the distances that [`settle`](Self::settle) takes are lower bounds.
-    refine: bool,
     /// Whether the rows of one fetch are handed out without looking at lower bounds again.
     one_wave: bool,
     largest_wave: usize,
@@ -137,11 +146,12 @@ pub struct Rerank {
     /// That of a row that was given up is not below this.
     shed: f64,
     wave: Vec<RowId>,
+    rough: Vec<Source>,
     uppers: Vec<f64>,
     lowers: Vec<f64>,
     /// Rows the last wave settled that are still to be handed out.
     credit: usize,
-    /// The largest distance handed out.
+    /// No row that has been handed out is farther.
     last: f64,
 }
 
@@ -149,7 +159,6 @@ impl Default for Rerank {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
-            refine: false,
             one_wave: false,
             largest_wave: MAX_WAVE,
             pending: VecDeque::new(),
@@ -158,6 +167,7 @@ impl Default for Rerank {
             beyond: f64::INFINITY,
             shed: f64::INFINITY,
             wave: Vec::new(),
+            rough: Vec::new(),
             uppers: Vec::new(),
             lowers: Vec::new(),
             credit: 0,
@@ -167,12 +177,11 @@ impl Default for Rerank {
 }
 
 impl Rerank {
-    /// Forgets everything, keeping the memory, and starts anew in `mode`. `refine` says whether the
-    /// distances of segments' rows will be lower bounds, `one_wave` whether what one fetch settles is
-    /// handed out without looking at bounds again.
-    pub fn start(&mut self, mode: Mode, refine: bool, one_wave: bool) {
+    /// Forgets everything, keeping the memory, and starts anew in `mode`. `one_wave` says whether what
+    /// one fetch settles is handed out without looking at bounds again.
+    pub fn start(&mut self, mode: Mode, one_wave: bool) {
         self.restart(MAX_WAVE);
-        (self.mode, self.refine, self.one_wave) = (mode, refine, one_wave);
+        (self.mode, self.one_wave) = (mode, one_wave);
         self.settled.clear();
         self.ready.clear();
         self.last = f64::NEG_INFINITY;
@@ -206,9 +215,20 @@ impl Rerank {
         }
     }
 
-    /// Adds rows whose distance is known.
+    /// Adds rows that have been looked up.
     pub fn add_settled(&mut self, rows: impl IntoIterator<Item = Settled>) {
+        let mode = self.mode;
+        let looked_up = |row: Settled| Settled { distance: looked_up(mode, row.distance), ..row };
+        self.settled.extend(rows.into_iter().map(looked_up));
+    }
+
+    /// Takes the rows of [`rough`](Self::rough) with their values, without those that are not there any
+    /// more.
+    pub fn add_refined(&mut self, rows: impl IntoIterator<Item = Settled>) {
+        let before = self.settled.len();
         self.settled.extend(rows);
+        let gone = self.rough.len().saturating_sub(self.settled.len() - before);
+        self.credit = self.credit.saturating_sub(gone);
     }
 
     /// The rows of segments that are settled and not ready to be handed out.
@@ -227,7 +247,7 @@ impl Rerank {
         for row in self.settled.split_off(most / 2) {
             match row.source {
                 Source::Row(id) => {
-                    self.shed = self.shed.min(row.distance);
+                    self.shed = self.shed.min(row.distance.lower);
                     given_up.push(id);
                 }
                 // Nobody else knows of these.
@@ -261,13 +281,8 @@ impl Rerank {
             true if !self.pending.is_empty() => f64::NEG_INFINITY,
             _ => horizon,
         };
-        let rough = self.nearest_rough();
-        if self.make_ready(rough.map_or(due, |rough| due.min(rough))) {
-            return Step::Ready;
-        }
-        if rough.is_some_and(|rough| rough <= due) {
-            self.plan_refinement(want.clamp(1, MAX_REFINED), due);
-            return Step::Refine;
+        if let Some(step) = self.make_ready(want.max(1), due) {
+            return step;
         }
         if self.shed <= horizon && self.shed < f64::INFINITY {
             return Step::Again;
@@ -279,62 +294,76 @@ impl Rerank {
         }
     }
 
-    /// Rows to fetch after [`Step::Fetch`], to refine after [`Step::Refine`].
+    /// Rows to fetch after [`Step::Fetch`].
     pub fn wave(&self) -> &[RowId] {
         &self.wave
+    }
+
+    /// Rows to refine after [`Step::Refine`].
+    pub fn rough(&self) -> &[Source] {
+        &self.rough
+    }
+
+    /// Whether more than `most` rows are settled, some of whose values are not known. If so these are now
+    /// to be refined: what is given up must be known, or rows at equal distances are given up for ever.
+    pub fn refine_before_shedding(&mut self, most: usize) -> bool {
+        self.rough.clear();
+        if self.settled.len() > most {
+            let rough = self.settled.extract_if(.., |row| !row.distance.is_exact());
+            self.rough.extend(rough.map(|row| row.source));
+        }
+        !self.rough.is_empty()
     }
 
     /// The next row that is ready to be handed out, and whether it is late: one farther away has been
     /// handed out before.
     pub fn pop(&mut self) -> Option<(Settled, bool)> {
         let row = self.ready.pop_front()?;
-        let late = self.mode == Mode::Strict && row.distance < self.last;
-        self.last = self.last.max(row.distance);
+        let late = self.mode == Mode::Strict && row.distance.lower < self.last;
+        self.last = self.last.max(row.distance.upper);
         Some((row, late))
     }
 
-    /// Whether a row's distance is a lower bound yet.
-    fn is_rough(&self, row: &Settled) -> bool {
-        self.refine && matches!(row.source, Source::Row(_))
-    }
-
-    /// The smallest of the distances that are lower bounds.
-    fn nearest_rough(&self) -> Option<f64> {
-        let rough = self.settled.iter().filter(|row| self.is_rough(row));
-        // No number is taken for the largest.
-        rough.map(|row| row.distance).reduce(f64::min).map(|nearest| nearest.min(f64::INFINITY))
-    }
-
-    /// Puts the exact rows in order that are not farther than `due`; false when there are none.
-    fn make_ready(&mut self, due: f64) -> bool {
-        let mut rows = std::mem::take(&mut self.settled);
-        rows.retain(|row| {
-            // Distances that are no numbers come last.
-            let ready = !self.is_rough(row) && (row.distance <= due || due == f64::INFINITY);
-            if ready {
-                self.ready.push_back(*row);
-            }
-            !ready
-        });
-        self.settled = rows;
-        let ready = self.ready.make_contiguous();
-        if self.credit > 0 {
-            if self.credit < ready.len() {
-                ready.select_nth_unstable(self.credit);
-                self.settled.extend(self.ready.drain(self.credit..));
-            }
-            self.credit -= self.ready.len();
+    /// Puts the next rows in order, of those that are not farther than `due`: `want` of them, if there are
+    /// as many. Or says that some of these must be refined first. `None` when there are none.
+    fn make_ready(&mut self, want: usize, due: f64) -> Option<Step> {
+        // Distances that are no numbers come last.
+        let is_due = |row: &mut Settled| row.distance.lower <= due || due == f64::INFINITY;
+        // Nothing is ready: its memory is used.
+        let mut rows = Vec::from(std::mem::take(&mut self.ready));
+        rows.extend(self.settled.extract_if(.., is_due));
+        rows.sort_unstable();
+        let end = if self.credit > 0 { self.credit.min(rows.len()) } else { rows.len() };
+        // Where intervals meet two rows may stand the other way round, and so may a row and one that is
+        // not known yet.
+        let is_placed = |number: usize| {
+            let Interval { lower, upper } = rows[number].distance;
+            let next = rows.get(number + 1).map_or(due, |next| next.distance.lower.min(due));
+            let apart = self.last <= lower && upper <= next;
+            apart || rows[number].distance.is_exact() || self.mode != Mode::Strict
+        };
+        let placed = (0..end).take_while(|&number| is_placed(number)).count();
+        let wanted = want.min(MAX_REFINED).min(end);
+        if placed < wanted {
+            let rough: Vec<usize> = (placed..wanted).filter(|&number| !is_placed(number)).collect();
+            self.rough.clear();
+            self.rough.extend(rough.iter().rev().map(|&number| rows.swap_remove(number).source));
+            self.settled.append(&mut rows);
+            return Some(Step::Refine);
         }
-        self.ready.make_contiguous().sort_unstable();
-        !self.ready.is_empty()
+        self.settled.extend(rows.drain(placed..));
+        self.credit = self.credit.saturating_sub(placed);
+        self.ready = rows.into();
+        (placed > 0).then_some(Step::Ready)
     }
 
     /// Takes the distances of the wave's rows, in its order; `None` for a row that is not there any
     /// more.
-    pub fn settle(&mut self, distances: &[Option<f64>]) {
+    pub fn settle(&mut self, distances: &[Option<Interval>]) {
         for (&id, distance) in self.wave.iter().zip(distances) {
             match *distance {
                 Some(distance) => {
+                    let distance = looked_up(self.mode, distance);
                     self.settled.push(Settled { distance, source: Source::Row(id) });
                 }
                 // What was planned may not suffice without it.
@@ -355,7 +384,7 @@ impl Rerank {
         }
         self.uppers.clear();
         self.uppers.extend(self.pending.iter().map(|candidate| candidate.upper));
-        self.uppers.extend(self.settled.iter().map(|row| row.distance));
+        self.uppers.extend(self.settled.iter().map(|row| row.distance.upper));
         let threshold = if self.uppers.len() <= want {
             f64::INFINITY
         } else {
@@ -385,27 +414,11 @@ impl Rerank {
         if self.wave.is_empty() { self.next(want) } else { Step::Fetch }
     }
 
-    /// Moves the nearest rows to the wave whose distances are lower bounds not above `due`, at most
-    /// `most`.
-    fn plan_refinement(&mut self, most: usize, due: f64) {
-        let mut rows = std::mem::take(&mut self.settled);
-        let rough =
-            |row: &mut Settled| self.is_rough(row) && (row.distance <= due || due == f64::INFINITY);
-        let mut nearest: Vec<Settled> = rows.extract_if(.., rough).collect();
-        if most < nearest.len() {
-            nearest.select_nth_unstable(most);
-            rows.extend(nearest.drain(most..));
-        }
-        self.settled = rows;
-        self.wave.clear();
-        self.wave.extend(nearest.iter().filter_map(Settled::id));
-    }
-
     /// The smallest lower bound but `want`.
     fn lower_bound_of_the_next_after(&mut self, want: usize) -> f64 {
         self.lowers.clear();
         self.lowers.extend(self.pending.iter().map(|candidate| candidate.lower));
-        self.lowers.extend(self.settled.iter().map(|row| row.distance));
+        self.lowers.extend(self.settled.iter().map(|row| row.distance.lower));
         self.lowers.push(self.beyond);
         if self.lowers.len() <= want {
             return f64::INFINITY;
@@ -414,9 +427,18 @@ impl Rerank {
     }
 }
 
+/// What is known of a distance that was looked up; where nobody has asked for an exact order, what is
+/// expected of it, to compare with estimates.
+fn looked_up(mode: Mode, distance: Interval) -> Interval {
+    match mode {
+        Mode::Strict => distance,
+        _ => Interval::exact(f64::midpoint(distance.lower, distance.upper)),
+    }
+}
+
 /// A candidate as if its estimate were its distance.
 fn estimated(candidate: &Candidate) -> Settled {
-    Settled { distance: candidate.estimate, source: Source::Row(candidate.id) }
+    Settled::exact(candidate.estimate, Source::Row(candidate.id))
 }
 
 #[cfg(test)]
@@ -426,6 +448,10 @@ mod tests {
     fn candidate(row: u32, lower: f64, upper: f64) -> Candidate {
         let estimate = (lower + upper) / 2.0;
         Candidate { id: RowId { segment: 0, row }, estimate, lower, upper }
+    }
+
+    fn known(distance: f64) -> Option<Interval> {
+        Some(Interval::exact(distance))
     }
 
     /// The rows that are ready, and how many of them are late.
@@ -455,8 +481,8 @@ mod tests {
                 Step::Ready => late += pop_all(rerank, &mut rows),
                 Step::Fetch => {
                     waves += 1;
-                    let distances: Vec<Option<f64>> =
-                        rerank.wave().iter().map(|id| Some(truth[id.row as usize])).collect();
+                    let distances: Vec<_> =
+                        rerank.wave().iter().map(|id| known(truth[id.row as usize])).collect();
                     assert!(!distances.is_empty(), "a wave fetches something");
                     rerank.settle(&distances);
                 }
@@ -470,7 +496,7 @@ mod tests {
     fn one_wave_settles_as_many_rows_as_wanted() {
         let truth: Vec<f64> = (0..100).map(|i| f64::from((i * 37) % 100)).collect();
         let mut rerank = Rerank::default();
-        rerank.start(Mode::Strict, false, true);
+        rerank.start(Mode::Strict, true);
         rerank.add(
             (0..100).map(|row| {
                 let d = truth[row as usize];
@@ -484,14 +510,14 @@ mod tests {
             match rerank.next(10) {
                 Step::Ready => {
                     while let Some((row, _)) = rerank.pop() {
-                        rows.push(row.distance);
+                        rows.push(row.distance.lower);
                     }
                 }
                 Step::Fetch => {
                     waves += 1;
                     assert!(rerank.wave().len() <= 14, "only rows that can matter");
-                    let distances: Vec<Option<f64>> =
-                        rerank.wave().iter().map(|id| Some(truth[id.row as usize])).collect();
+                    let distances: Vec<_> =
+                        rerank.wave().iter().map(|id| known(truth[id.row as usize])).collect();
                     rerank.settle(&distances);
                 }
                 step => panic!("{step:?}"),
@@ -506,33 +532,33 @@ mod tests {
         // Both rows of the wave are far beyond what their bounds said.
         let truth = [5.0, 6.0, 3.5];
         let mut rerank = Rerank::default();
-        rerank.start(Mode::Strict, false, true);
+        rerank.start(Mode::Strict, true);
         rerank.add(
             [candidate(0, 0.9, 1.1), candidate(1, 1.9, 2.1), candidate(2, 3.0, 4.0)],
             f64::INFINITY,
         );
         assert_eq!(rerank.next(2), Step::Fetch);
         assert_eq!(rerank.wave().len(), 2);
-        rerank.settle(&[Some(truth[0]), Some(truth[1])]);
+        rerank.settle(&[known(truth[0]), known(truth[1])]);
         let mut emitted = Vec::new();
         assert_eq!(rerank.next(2), Step::Ready);
         while let Some((row, _)) = rerank.pop() {
-            emitted.push(row.distance);
+            emitted.push(row.distance.lower);
         }
         assert_eq!(emitted, [5.0, 6.0]);
     }
 
     #[test]
     fn known_rows_wait_for_the_one_wave() {
-        let tid = |tid, distance| Settled { distance, source: Source::Tid(tid) };
+        let tid = |tid, distance| Settled::exact(distance, Source::Tid(tid));
         // The candidate is nearer than its bound says, and than the known row.
         let mut rerank = Rerank::default();
-        rerank.start(Mode::Strict, false, true);
+        rerank.start(Mode::Strict, true);
         rerank.add_settled([tid(7, 1.0), tid(8, 5.0)]);
         rerank.add([candidate(0, 1.1, 1.3)], f64::INFINITY);
         assert_eq!(drain_counting(&mut rerank, 2, &[0.9]), (vec![0, 7, 8], 1, 0));
         // Nothing is fetched that cannot be among the rows wanted.
-        rerank.start(Mode::Strict, false, true);
+        rerank.start(Mode::Strict, true);
         rerank.add_settled([tid(7, 1.0), tid(8, 2.0)]);
         rerank.add([candidate(0, 3.1, 3.3)], f64::INFINITY);
         assert_eq!(rerank.next(2), Step::Ready);
@@ -553,7 +579,7 @@ mod tests {
             f64::INFINITY,
         );
         let delta: Vec<Settled> = (250..500)
-            .map(|row| Settled { distance: truth[row as usize], source: Source::Tid(row as u64) })
+            .map(|row| Settled::exact(truth[row as usize], Source::Tid(row as u64)))
             .collect();
         rerank.add_settled(delta);
         let (rows, waves) = drain(&mut rerank, 10, &truth);
@@ -589,7 +615,7 @@ mod tests {
     fn without_candidates_there_is_nothing_to_fetch() {
         let mut rerank = Rerank::default();
         assert_eq!(rerank.next(10), Step::Empty);
-        let row = Settled { distance: 1.0, source: Source::Tid(7) };
+        let row = Settled::exact(1.0, Source::Tid(7));
         rerank.add_settled(vec![row]);
         assert_eq!((rerank.next(10), rerank.pop()), (Step::Ready, Some((row, false))));
         assert_eq!(rerank.next(10), Step::Empty);
@@ -632,7 +658,7 @@ mod tests {
                 .collect();
             for mode in [Mode::Strict, Mode::Relaxed] {
                 let mut rerank = Rerank::default();
-                rerank.start(mode, false, true);
+                rerank.start(mode, true);
                 rerank.add(candidates.clone(), f64::INFINITY);
                 let mut rows = Vec::new();
                 let mut waves = 0;
@@ -646,8 +672,8 @@ mod tests {
                                 Mode::Strict => fetched_strictly += wave.len(),
                                 _ => fetched += wave.len(),
                             }
-                            let distances: Vec<Option<f64>> =
-                                wave.iter().map(|id| Some(truth[id.row as usize])).collect();
+                            let distances: Vec<_> =
+                                wave.iter().map(|id| known(truth[id.row as usize])).collect();
                             rerank.settle(&distances);
                         }
                         step => panic!("{step:?}"),
@@ -673,7 +699,7 @@ mod tests {
             let mut random = numbers(7);
             let truth: Vec<f64> = (0..300).map(|_| random()).collect();
             let mut rerank = Rerank::default();
-            rerank.start(mode, false, true);
+            rerank.start(mode, true);
             let (mut rows, mut late) = (Vec::new(), 0);
             // In two parts, the second of which has rows nearer than those already handed out.
             for part in [0..150, 150..300] {
@@ -712,13 +738,14 @@ mod tests {
             match rerank.next(10) {
                 Step::Ready => {
                     while let Some((row, _)) = rerank.pop() {
-                        rows.push(row.distance);
+                        rows.push(row.distance.lower);
                     }
                 }
                 Step::Fetch => {
-                    let there =
-                        |id: &RowId| id.row.is_multiple_of(2).then(|| truth[id.row as usize]);
-                    let distances: Vec<Option<f64>> = rerank.wave().iter().map(there).collect();
+                    let there = |id: &RowId| {
+                        known(truth[id.row as usize]).filter(|_| id.row.is_multiple_of(2))
+                    };
+                    let distances: Vec<_> = rerank.wave().iter().map(there).collect();
                     rerank.settle(&distances);
                 }
                 Step::Empty => break,
@@ -758,55 +785,131 @@ mod tests {
         }
     }
 
-    #[test]
-    fn candidates_that_come_in_blocks_are_handed_out_in_order_within_any_memory() {
-        for (seed, width, most) in [(1, 0.02, 1000), (2, 0.3, 40), (3, 2.0, 40), (4, 0.02, 5)] {
-            for refine in [false, true] {
-                let mut random = numbers(seed);
-                let truth: Vec<f64> = (0..300).map(|_| random()).collect();
-                let mut blocks = Blocks::new(&truth, width, &mut random);
-                let mut taken = vec![false; truth.len()];
-                let mut rerank = Rerank::default();
-                rerank.start(Mode::Strict, refine, false);
-                let (mut rows, mut late) = (Vec::new(), 0);
-                loop {
-                    match rerank.next(10) {
-                        Step::Ready => late += pop_all(&mut rerank, &mut rows),
-                        Step::Fetch => {
-                            let short = if refine { 0.001 } else { 0.0 };
-                            let distance = |id: &RowId| {
-                                Some(truth[id.row as usize] - short * f64::from(id.row % 5))
-                            };
-                            let distances: Vec<_> = rerank.wave().iter().map(distance).collect();
-                            rerank.settle(&distances);
-                            for id in rerank.shed(most) {
-                                taken[id.row as usize] = false;
-                            }
-                        }
-                        Step::Refine => {
-                            let exact = |id: &RowId| Settled {
-                                distance: truth[id.row as usize],
-                                source: Source::Tid(id.row.into()),
-                            };
-                            let exact: Vec<_> = rerank.wave().iter().map(exact).collect();
-                            rerank.add_settled(exact);
-                        }
-                        Step::More => blocks.add_to(&mut rerank, &mut taken),
-                        Step::Again => {
-                            for id in rerank.forget_candidates() {
-                                taken[id.row as usize] = false;
-                            }
-                            blocks.next = 0;
-                            rerank.restart(50);
-                        }
-                        Step::Empty => break,
+    /// What a scan does with a row whose value it has had computed.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Refined {
+        /// It stays the segment's.
+        Row,
+        /// It is its tids' from then on.
+        Tid,
+    }
+
+    /// A sweep to the end over rows of which the store tells an interval `error` wide; at most `most`
+    /// stay settled. Returns rows in order, those refined, and those late.
+    fn sweep(
+        truth: &[f64],
+        (width, error): (f64, f64),
+        most: usize,
+        refined: Refined,
+        random: &mut impl FnMut() -> f64,
+    ) -> (Vec<u32>, usize, usize) {
+        let mut blocks = Blocks::new(truth, width, random);
+        let mut taken = vec![false; truth.len()];
+        let mut rerank = Rerank::default();
+        rerank.start(Mode::Strict, false);
+        let refine = |rerank: &mut Rerank| {
+            let value = |source: &Source| match (source, refined) {
+                (Source::Row(id), Refined::Row) => Settled::exact(truth[id.row as usize], *source),
+                (Source::Row(id), Refined::Tid) => {
+                    Settled::exact(truth[id.row as usize], Source::Tid(id.row.into()))
+                }
+                (Source::Tid(_), _) => panic!("no tid was given"),
+            };
+            let values: Vec<_> = rerank.rough().iter().map(value).collect();
+            assert!(!values.is_empty(), "something is refined");
+            rerank.add_refined(values.clone());
+            values.len()
+        };
+        let (mut rows, mut count, mut late) = (Vec::new(), 0, 0);
+        loop {
+            match rerank.next(10) {
+                Step::Ready => late += pop_all(&mut rerank, &mut rows),
+                Step::Fetch => {
+                    let mut distance = |id: &RowId| {
+                        let value = truth[id.row as usize];
+                        let (below, above) = (random() * error, random() * error);
+                        Some(Interval { lower: value - below, upper: value + above })
+                    };
+                    let distances: Vec<_> = rerank.wave().iter().map(&mut distance).collect();
+                    rerank.settle(&distances);
+                    if refined == Refined::Row && rerank.refine_before_shedding(most) {
+                        refine(&mut rerank);
+                    }
+                    for id in rerank.shed(most) {
+                        taken[id.row as usize] = false;
                     }
                 }
-                let mut expected: Vec<u32> = (0..300).collect();
-                expected.sort_by(|&a, &b| truth[a as usize].total_cmp(&truth[b as usize]));
-                assert_eq!(rows, expected, "seed {seed}, refine {refine}");
-                assert_eq!(late, 0);
+                Step::Refine => count += refine(&mut rerank),
+                Step::More => blocks.add_to(&mut rerank, &mut taken),
+                Step::Again => {
+                    for id in rerank.forget_candidates() {
+                        taken[id.row as usize] = false;
+                    }
+                    blocks.next = 0;
+                    rerank.restart(50);
+                }
+                Step::Empty => return (rows, count, late),
             }
         }
+    }
+
+    #[test]
+    fn values_never_fall_and_every_row_comes_within_any_memory() {
+        for (seed, width, most) in [(1, 0.02, 1000), (2, 0.3, 40), (3, 2.0, 40), (4, 0.02, 5)] {
+            for error in [0.0, 1e-6, 0.001, 0.1] {
+                // Many rows are at equal distances, or at ones that differ by less than is known.
+                for steps in [3.0, 50.0, 1e9] {
+                    for refined in [Refined::Row, Refined::Tid] {
+                        let mut random = numbers(seed);
+                        let mut value = |_| {
+                            let base = (random() * steps).floor() / steps;
+                            base + (random() * 4.0).floor() * 1e-7
+                        };
+                        let truth: Vec<f64> = (0..300).map(&mut value).collect();
+                        let how = (width, error);
+                        let (rows, _, late) = sweep(&truth, how, most, refined, &mut random);
+                        let values: Vec<f64> =
+                            rows.iter().map(|&row| truth[row as usize]).collect();
+                        let case = format!("seed {seed}, error {error}, {steps}, {refined:?}");
+                        assert!(values.is_sorted(), "{case}");
+                        assert_eq!(late, 0, "{case}");
+                        let mut all = rows;
+                        all.sort_unstable();
+                        assert_eq!(all, (0..300).collect::<Vec<_>>(), "{case}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_rows_whose_intervals_meet_are_refined() {
+        let mut random = numbers(5);
+        // Two rows at about the same distance, then a gap.
+        let truth: Vec<f64> =
+            (0..100).map(|row| f64::from(row / 2) + f64::from(row % 2) / 1e9).collect();
+        let (_, refined, _) = sweep(&truth, (2.0, 1e-6), 1000, Refined::Row, &mut random);
+        assert!(refined > 50, "{refined}");
+        let truth: Vec<f64> = (0..100).map(f64::from).collect();
+        let (_, refined, _) = sweep(&truth, (2.0, 1e-6), 1000, Refined::Row, &mut random);
+        assert_eq!(refined, 0);
+    }
+
+    #[test]
+    fn rows_that_turn_out_gone_when_refined_are_not_made_up_for() {
+        let rough = |lower| Some(Interval { lower, upper: lower + 1.5 });
+        let mut rerank = Rerank::default();
+        rerank.start(Mode::Strict, true);
+        rerank.add((0..3).map(|row| candidate(row, f64::from(row), 9.0)), f64::INFINITY);
+        assert_eq!(rerank.next(2), Step::Fetch);
+        rerank.settle(&[rough(0.0), rough(1.0), rough(2.0)]);
+        assert_eq!(rerank.next(2), Step::Refine);
+        let (gone, there) = (rerank.rough()[0], rerank.rough()[1]);
+        rerank.add_refined([Settled::exact(1.2, there)]);
+        assert_ne!(gone, there);
+        assert_eq!(rerank.next(2), Step::Ready);
+        let mut rows = Vec::new();
+        pop_all(&mut rerank, &mut rows);
+        assert_eq!(rows.len(), 1);
     }
 }

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::ptr::NonNull;
 use std::time::Instant;
 
-use distance::{ExactQuery, Payload};
+use distance::{ExactQuery, Interval, Payload};
 use pgrx::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -19,9 +19,10 @@ use super::ahead::TablePages;
 use super::candidates::{Segment, dead_entries};
 use super::code_sweep::Sweep;
 use super::demand::{self, Demand};
-use super::fetch::{Fetcher, Wanted};
+use super::fetch::{Cached, Fetcher, Wanted};
 use super::heap::HeapVectors;
 use super::insert::u64_to_tid;
+use super::operator::Operator;
 use super::pending;
 use super::rerank::{BULK, Candidate, MAX_WAVE, Rerank, RowId, Settled, Source, Step};
 use super::start::Start;
@@ -176,14 +177,16 @@ struct Scan {
     query: Option<ExactQuery>,
     /// Whether rows come in exact order.
     strict: bool,
-    /// Whether the payload's distances are lower bounds, to be refined by the table's own vectors.
-    refine: bool,
+    /// Whether stored vectors are rounded to half precision.
+    rounded: bool,
     /// The executor's side of the scan, once started.
     scan: Option<NonNull<pg_sys::IndexScanDescData>>,
     segments: Vec<Segment>,
     rerank: Rerank,
     fetcher: Fetcher,
     pages: TablePages,
+    /// Bytes of a row on their way out of the payload cache.
+    scratch: Vec<u8>,
     /// Where candidates come from once the walk's are used up.
     sweep: Option<Sweep>,
     /// Candidates the sweep hands over next.
@@ -251,7 +254,7 @@ impl Scan {
         });
         // In the other modes nobody has asked for an exact order.
         self.strict = mode == settings::Rerank::Strict;
-        self.refine = self.strict && self.query.is_some() && parameters.payload == Payload::Float16;
+        self.rounded = parameters.payload == Payload::Float16;
 
         let started = Instant::now();
         let query = self.query.as_ref();
@@ -274,7 +277,7 @@ impl Scan {
         self.wanted = demand.exact.then_some(demand.rows as usize);
         self.wave_rows = settings::wave_rows().max(demand.rows.min(MAX_FIRST_WAVE) as usize);
         let Some(query) = &self.query else {
-            self.rerank.start(mode, false, false);
+            self.rerank.start(mode, false);
             self.rerank.add_settled(delta);
             self.list_segments();
             self.rerank.add([], f64::INFINITY);
@@ -286,7 +289,7 @@ impl Scan {
         let rows = self.segments.iter().map(Segment::rows).sum();
         let start = Start::choose(demand, settings::ef_search(), self.segments.len(), rows);
         let one_wave = matches!(start, Start::Walk { one_wave: true, .. });
-        self.rerank.start(mode, self.refine, one_wave);
+        self.rerank.start(mode, one_wave);
         self.rerank.add_settled(delta);
         match start {
             Start::Walk { ef, allowance, .. } => {
@@ -377,12 +380,7 @@ impl Scan {
         pgrx::check_for_interrupts!();
         if let (Some(query), Some(scan)) = (&self.query, self.scan) {
             let wave = self.rerank.wave().to_vec();
-            let wanted = Wanted {
-                query,
-                segments: &self.segments,
-                lower_bounds: self.refine,
-                scan: scan.as_ptr(),
-            };
+            let wanted = Wanted { query, segments: &self.segments, scan: scan.as_ptr() };
             let distances = self.fetcher.distances(&wanted, &wave, &mut self.statistics);
             self.rerank.settle(distances);
             // The first wave is as large as the plan is expected to need; should it need more, it is
@@ -398,39 +396,98 @@ impl Scan {
 
     /// Gives up settled rows that do not fit into memory; the sweep will find them again.
     fn make_room(&mut self) {
-        let Some(sweep) = &mut self.sweep else { return };
+        if self.sweep.is_none() {
+            return;
+        }
         let most = memory() / 4 / size_of::<Settled>();
-        self.rerank.shed(most).into_iter().for_each(|id| sweep.give_back(id));
+        // Rows of half precision are refined tid by tid, and nobody could find these again.
+        if self.strict && !self.rounded && self.rerank.refine_before_shedding(most) {
+            self.refine();
+        }
+        let given_up = self.rerank.shed(most);
+        if let Some(sweep) = &mut self.sweep {
+            given_up.into_iter().for_each(|id| sweep.give_back(id));
+        }
     }
 
-    /// Reads the exact distances of the wave's rows from the table.
+    /// Has the operator compute the values of the rows that are to be refined: of the stored vector where
+    /// it lies in the payload cache and is the row itself, else of the table's.
     fn refine(&mut self) {
         pgrx::check_for_interrupts!();
         let (Some(query), Some(scan)) = (&self.query, self.scan) else { return };
-        // All tids have been handed out: the list is free.
-        self.tids.clear();
-        for &id in self.rerank.wave() {
-            self.segments[id.segment as usize].live_tids(id.row, &mut self.tids);
-        }
-        if self.sweep.is_none() {
-            self.walked.extend(self.rerank.wave());
-        }
         // SAFETY: the scan is the one under way.
-        unsafe { self.pages.ask(scan.as_ptr(), &self.tids) };
-        // SAFETY: as above.
-        let Some(mut table) = (unsafe { HeapVectors::open(scan.as_ptr()) }) else {
-            pgrx::error!("an s3vector scan needs its table to put rows of half precision in order");
-        };
-        let mut exact = Vec::with_capacity(self.tids.len());
-        self.next_tid = 0;
-        for tid in self.tids.drain(..) {
-            pgrx::check_for_interrupts!();
-            // A row that the snapshot does not see is none.
-            if let Some(distance) = table.distance(&[tid], query, ExactQuery::distance) {
-                exact.push(Settled { distance, source: Source::Tid(tid) });
+        let mut operator = unsafe { Operator::of(scan.as_ptr(), query) };
+        let mut exact = Vec::with_capacity(self.rerank.rough().len());
+        let mut elsewhere = Vec::new();
+        for &source in self.rerank.rough() {
+            let cached = match source {
+                Source::Row(id) if !self.rounded => {
+                    let place = Cached::of(&self.segments[id.segment as usize], id.row);
+                    place.decode(Payload::Float32, &mut self.scratch, operator.row_mut())
+                }
+                _ => false,
+            };
+            if cached {
+                exact.push(Settled::exact(operator.value(), source));
+            } else {
+                elsewhere.push(source);
             }
         }
-        self.rerank.add_settled(exact);
+        if !elsewhere.is_empty() {
+            self.refine_by_table(&elsewhere, &mut operator, &mut exact);
+        }
+        self.rerank.add_refined(exact);
+    }
+
+    /// Adds the rows that the snapshot sees to `exact`, by the table's own vectors.
+    fn refine_by_table(
+        &mut self,
+        rough: &[Source],
+        operator: &mut Operator,
+        exact: &mut Vec<Settled>,
+    ) {
+        let Some(scan) = self.scan else { return };
+        // SAFETY: the scan is the one under way.
+        let Some(mut table) = (unsafe { HeapVectors::open(scan.as_ptr()) }) else {
+            pgrx::error!("an s3vector scan needs its table to put rows in order");
+        };
+        // All tids have been handed out: the list is free. Each row has those up to its end.
+        let (mut tids, mut ends) =
+            (std::mem::take(&mut self.tids), Vec::with_capacity(rough.len()));
+        tids.clear();
+        self.next_tid = 0;
+        for &source in rough {
+            let first = tids.len();
+            match source {
+                Source::Tid(tid) => tids.push(tid),
+                Source::Row(id) => self.segments[id.segment as usize].live_tids(id.row, &mut tids),
+            }
+            match source {
+                // Equal halves need not be equal vectors.
+                Source::Row(id) if self.rounded => {
+                    let tid = |number: usize| Source::Tid(tids[number]);
+                    ends.extend((first..tids.len()).map(|number| (tid(number), number + 1)));
+                    if self.sweep.is_none() {
+                        self.walked.push(id);
+                    }
+                }
+                _ => ends.push((source, tids.len())),
+            }
+        }
+        // SAFETY: as above.
+        unsafe { self.pages.ask(scan.as_ptr(), &tids) };
+        let mut first = 0;
+        for (source, end) in ends {
+            pgrx::check_for_interrupts!();
+            // SAFETY: the index is on values of type vector.
+            let value = |vector: &Vector| unsafe { operator.value_of(vector.datum()) };
+            // A row that the snapshot does not see is none.
+            let value = table.read(&tids[first..end], value);
+            exact.extend(value.map(|value| Settled::exact(value, source)));
+            first = end;
+        }
+        tids.clear();
+        self.tids = tids;
     }
 
     /// Takes the next rows that are ready: looks their tids up, and asks for the pages of the table
@@ -477,13 +534,13 @@ impl Scan {
         for (number, segment) in self.segments.iter().enumerate() {
             let id = |row| RowId { segment: number as u32, row };
             let source = (0..segment.view().rows() as u32).map(|row| Source::Row(id(row)));
-            rows.extend(source.map(|source| Settled { distance: 0.0, source }));
+            rows.extend(source.map(|source| Settled::exact(0.0, source)));
         }
         self.rerank.add_settled(rows);
     }
 }
 
-/// The delta's rows with their exact distances, with none for a query without direction.
+/// The delta's rows with their distances, with none for a query without direction.
 fn delta_rows(
     index: pg_sys::Relation,
     meta: &Meta,
@@ -491,7 +548,9 @@ fn delta_rows(
 ) -> Result<Vec<Settled>, Damage> {
     let mut rows = Vec::new();
     delta::for_each(index, meta, |tid, vector| {
-        let distance = query.map_or(0.0, |query| query.distance_bytes(Payload::Float32, vector));
+        let unordered = Interval::exact(0.0);
+        let distance =
+            query.map_or(unordered, |query| query.interval_bytes(Payload::Float32, vector));
         rows.push(Settled { distance, source: Source::Tid(tid) });
         ControlFlow::Continue(())
     })?;

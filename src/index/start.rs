@@ -76,7 +76,8 @@ impl Start {
         let part = if demand.exact { 0.5 } else { SHARE };
         let least = if demand.exact { demand.rows } else { 0.0 };
         let allowance = (ef * part).max(least) as usize;
-        Self::Walk { ef: ef as usize, allowance, one_wave: demand.exact }
+        let one_wave = demand.exact && !demand.ties;
+        Self::Walk { ef: ef as usize, allowance, one_wave }
     }
 }
 
@@ -98,6 +99,13 @@ mod tests {
             let start = Start::choose(limit(10.0), 100, 1, rows);
             assert_eq!(start, Start::Walk { ef: 100, allowance: 50, one_wave: true });
         }
+    }
+
+    #[test]
+    fn ties_at_the_end_of_a_limit_are_looked_for_in_another_wave() {
+        let ties = Demand { ties: true, ..limit(10.0) };
+        let start = Start::choose(ties, 100, 1, 1_000_000);
+        assert_eq!(start, Start::Walk { ef: 100, allowance: 50, one_wave: false });
     }
 
     #[test]

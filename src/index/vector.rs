@@ -35,6 +35,11 @@ impl Vector {
         Self { original, plain: unsafe { pg_sys::pg_detoast_datum(original) } }
     }
 
+    /// The detoasted value.
+    pub fn datum(&self) -> pg_sys::Datum {
+        pg_sys::Datum::from(self.plain)
+    }
+
     /// The elements.
     pub fn as_slice(&self) -> &[f32] {
         // SAFETY: a plain `vector` starts with the header and holds as many elements as it says.
@@ -106,5 +111,36 @@ pub fn make(elements: &[f32]) -> pg_sys::Datum {
         let place = value.add(1).cast::<f32>();
         std::ptr::copy_nonoverlapping(elements.as_ptr(), place, elements.len());
         pg_sys::Datum::from(value)
+    }
+}
+
+/// A value of pgvector's type in memory of our own.
+pub struct Buffer(Vec<f32>);
+
+/// Elements that the header takes.
+const HEADER: usize = size_of::<Header>() / size_of::<f32>();
+
+impl Buffer {
+    /// A vector of zeroes.
+    pub fn new(dimensions: usize) -> Self {
+        let mut memory = vec![0.0f32; HEADER + dimensions];
+        let bytes = size_of_val(memory.as_slice()) as i32;
+        let value = memory.as_mut_ptr().cast::<Header>();
+        // SAFETY: there is room for the header, which has the alignment of an element.
+        unsafe {
+            value.write(Header { length: 0, dimensions: dimensions as i16, unused: 0 });
+            pgrx::set_varsize_4b(value.cast(), bytes);
+        }
+        Self(memory)
+    }
+
+    /// The elements.
+    pub fn elements_mut(&mut self) -> &mut [f32] {
+        &mut self.0[HEADER..]
+    }
+
+    /// The value, which lives as long as the buffer.
+    pub fn datum(&mut self) -> pg_sys::Datum {
+        pg_sys::Datum::from(self.0.as_mut_ptr())
     }
 }

@@ -16,7 +16,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use distance::Metric;
+use distance::{Interval, Metric};
 use pgrx::pg_sys;
 use uuid::Uuid;
 
@@ -72,7 +72,6 @@ struct StoredRequest {
     dimensions: u32,
     segments: u32,
     rows: u32,
-    lower_bounds: u32,
     timeout_ms: u64,
     segment: [[u8; 32]; MAX_SEGMENTS],
     row: [RowRef; MAX_ROWS],
@@ -83,7 +82,7 @@ struct StoredRequest {
 struct StoredAnswer {
     ok: u32,
     fetched: Fetched,
-    distance: [f64; MAX_ROWS],
+    distance: [Interval; MAX_ROWS],
     failure: StoredFailure,
 }
 
@@ -108,8 +107,6 @@ pub struct Wanted<'a> {
     pub segments: &'a [(Uuid, Uuid)],
     /// Rows: at most [`MAX_ROWS`].
     pub rows: &'a [RowRef],
-    /// Of rows whose payload was rounded, lower bounds of the distances are wanted.
-    pub lower_bounds: bool,
 }
 
 /// A request as the worker takes it: a copy, independent of shared memory.
@@ -127,8 +124,6 @@ pub struct Request {
     pub segments: Vec<(Uuid, Uuid)>,
     /// Rows wanted.
     pub rows: Vec<RowRef>,
-    /// Of rows whose payload was rounded, lower bounds of the distances are wanted.
-    pub lower_bounds: bool,
     /// How long the backend will wait.
     pub timeout: Duration,
 }
@@ -201,7 +196,7 @@ unsafe fn at(number: usize) -> Slot {
 pub fn fetch(
     wanted: &Wanted<'_>,
     timeout: Duration,
-    distances: &mut Vec<f64>,
+    distances: &mut Vec<Interval>,
 ) -> Result<Fetched, Failure> {
     let fits = wanted.rows.len() <= MAX_ROWS && wanted.segments.len() <= MAX_SEGMENTS;
     assert!(fits, "fetch too large");
@@ -322,12 +317,11 @@ impl Drop for Abandon {
 
 impl StoredRequest {
     fn fill(&mut self, wanted: &Wanted<'_>, timeout: Duration) {
-        let Wanted { metric, query, segments, rows, lower_bounds } = *wanted;
+        let Wanted { metric, query, segments, rows } = *wanted;
         self.metric = metric as u32;
         self.dimensions = query.len() as u32;
         self.segments = segments.len() as u32;
         self.rows = rows.len() as u32;
-        self.lower_bounds = lower_bounds.into();
         self.timeout_ms = timeout.as_millis() as u64;
         for (stored, (index, segment)) in self.segment.iter_mut().zip(segments) {
             stored[..16].copy_from_slice(index.as_bytes());
@@ -349,7 +343,6 @@ impl StoredRequest {
                 .map(|both| (uuid(&both[..16]), uuid(&both[16..])))
                 .collect(),
             rows: self.row[..(self.rows as usize).min(MAX_ROWS)].to_vec(),
-            lower_bounds: self.lower_bounds != 0,
             timeout: Duration::from_millis(self.timeout_ms),
         }
     }
@@ -394,7 +387,7 @@ pub fn take_requests() -> Vec<Request> {
 
 /// Worker, from any thread: answers a request and wakes its backend. An answer to a request that
 /// was given up is dropped.
-pub fn answer(request: &Request, result: &Result<(Vec<f64>, Fetched), Failure>) {
+pub fn answer(request: &Request, result: &Result<(Vec<Interval>, Fetched), Failure>) {
     // SAFETY: the number came from `take_requests`, which has been through `slot`.
     let slot = unsafe { at(request.slot) };
     let serving = word(request.number, Phase::Serving);

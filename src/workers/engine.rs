@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::storage::{Redis, RedisConfig, RedisState, StorageConfig, StorageError, Store};
-use distance::ExactQuery;
+use distance::{ExactQuery, Interval};
 use futures::future::try_join_all;
 use pgrx::pg_sys;
 use segment::{CachedReader, Reader, Resident};
@@ -212,7 +212,10 @@ impl Engine {
         }
     }
 
-    async fn fetch(&self, request: &fetch_slots::Request) -> Result<(Vec<f64>, Fetched), Failure> {
+    async fn fetch(
+        &self,
+        request: &fetch_slots::Request,
+    ) -> Result<(Vec<Interval>, Fetched), Failure> {
         // All segments at once: one wave.
         let parts = try_join_all(request.segments.iter().enumerate().map(
             |(number, &(index, segment))| async move {
@@ -248,10 +251,7 @@ impl Engine {
                 .ok_or_else(|| {
                     Failure::new(FailureKind::Corrupt, "a fetched chunk is too short")
                 })?;
-            distances.push(match request.lower_bounds {
-                true => query.order_value(attributes.payload, bytes),
-                false => query.distance_bytes(attributes.payload, bytes),
-            });
+            distances.push(query.interval_bytes(attributes.payload, bytes));
         }
 
         let mut total = Fetched::default();

@@ -7,6 +7,15 @@ use crate::{Element, Metric, Payload, dot, dot_and_norm, l2_squared};
 /// Elements decoded at a time when stored bytes are unaligned: one kilobyte or two on the stack.
 const BLOCK: usize = 512;
 
+/// Sums over a query and a row, in single precision.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    /// `sum((q - x)^2)` under L2, otherwise `sum(q * x)`.
+    pub(crate) main: f32,
+    /// `sum(x * x)`, or zero where nobody needs it.
+    pub(crate) norm_squared: f32,
+}
+
 /// A query whose distances have the operator's value.
 ///
 /// As in pgvector, sums are in single precision and may overflow to infinity; the root and the
@@ -41,20 +50,18 @@ impl ExactQuery {
         &self.vector
     }
 
-    /// The operator's value for `row`: Euclidean distance, negative inner product, or cosine
-    /// distance. NaN under cosine when either vector is zero, as in pgvector.
+    /// `sum(q * q)`, as the operator computes it.
+    pub(crate) fn norm_squared(&self) -> f64 {
+        f64::from(self.norm_squared)
+    }
+
+    /// The operator's value for `row`, up to the rounding of its sums: Euclidean distance, negative inner
+    /// product, or cosine distance. NaN under cosine when either vector is zero, as in pgvector.
     ///
     /// # Panics
     /// When `row` has not [`dimensions`](Self::dimensions) elements.
     pub fn distance<R: Element>(&self, row: &[R]) -> f64 {
-        match self.metric {
-            Metric::L2 => f64::from(l2_squared(&self.vector, row)).sqrt(),
-            Metric::InnerProduct => -f64::from(dot(&self.vector, row)),
-            Metric::Cosine => {
-                let (dot, norm_squared) = dot_and_norm(&self.vector, row);
-                self.cosine(dot, norm_squared)
-            }
-        }
+        self.value(&self.sums(&self.vector, row, false))
     }
 
     /// [`distance`](Self::distance) to a row in its stored form: little-endian elements, at any
@@ -64,6 +71,26 @@ impl ExactQuery {
     /// When `row` has not `dimensions × payload.element_bytes()` bytes: rows are cut out of
     /// chunks whose size has been checked, so another length is a mistake of the caller.
     pub fn distance_bytes(&self, payload: Payload, row: &[u8]) -> f64 {
+        self.value(&self.sums_bytes(payload, row, false))
+    }
+
+    /// The distance that sums make.
+    pub(crate) fn value(&self, sums: &Sums) -> f64 {
+        let main = f64::from(sums.main);
+        match self.metric {
+            Metric::L2 => main.sqrt(),
+            Metric::InnerProduct => -main,
+            Metric::Cosine => {
+                let norms = f64::from(self.norm_squared) * f64::from(sums.norm_squared);
+                // `clamp` keeps NaN, which is what 0 / 0 must stay.
+                1.0 - (main / norms.sqrt()).clamp(-1.0, 1.0)
+            }
+        }
+    }
+
+    /// The sums over a row in its stored form, that of the row's squares only where it is needed or
+    /// `with_norm` asks for it.
+    pub(crate) fn sums_bytes(&self, payload: Payload, row: &[u8], with_norm: bool) -> Sums {
         assert_eq!(
             row.len(),
             self.dimensions() * payload.element_bytes(),
@@ -72,52 +99,49 @@ impl ExactQuery {
         );
         match payload {
             Payload::Float32 => match in_place::<f32>(row) {
-                Some(row) => self.distance(row),
-                None => self.decoded(row, f32::from_le_bytes),
+                Some(row) => self.sums(&self.vector, row, with_norm),
+                None => self.decoded(row, with_norm, f32::from_le_bytes),
             },
             Payload::Float16 => match in_place::<f16>(row) {
-                Some(row) => self.distance(row),
-                None => self.decoded(row, f16::from_le_bytes),
+                Some(row) => self.sums(&self.vector, row, with_norm),
+                None => self.decoded(row, with_norm, f16::from_le_bytes),
             },
         }
     }
 
-    /// The distance to `row`, decoded block by block without allocating.
+    /// The sums over `row`, decoded block by block without allocating.
     fn decoded<R: Element, const BYTES: usize>(
         &self,
         row: &[u8],
+        with_norm: bool,
         decode: impl Fn([u8; BYTES]) -> R,
-    ) -> f64 {
+    ) -> Sums {
         let (elements, _) = row.as_chunks::<BYTES>();
         let mut block = [R::default(); BLOCK];
-        let (mut first, mut second) = (0.0f32, 0.0f32);
+        let mut all = Sums::default();
         for (query, elements) in self.vector.chunks(BLOCK).zip(elements.chunks(BLOCK)) {
             let block = &mut block[..elements.len()];
             for (out, bytes) in block.iter_mut().zip(elements) {
                 *out = decode(*bytes);
             }
-            match self.metric {
-                Metric::L2 => first += l2_squared(query, block),
-                Metric::InnerProduct => first += dot(query, block),
-                Metric::Cosine => {
-                    let (dot, norm_squared) = dot_and_norm(query, block);
-                    first += dot;
-                    second += norm_squared;
-                }
-            }
+            let sums = self.sums(query, block, with_norm);
+            all.main += sums.main;
+            all.norm_squared += sums.norm_squared;
         }
-        match self.metric {
-            Metric::L2 => f64::from(first).sqrt(),
-            Metric::InnerProduct => -f64::from(first),
-            Metric::Cosine => self.cosine(first, second),
-        }
+        all
     }
 
-    /// Cosine distance from the inner product and the row's squared norm.
-    fn cosine(&self, dot: f32, norm_squared: f32) -> f64 {
-        let norms = f64::from(self.norm_squared) * f64::from(norm_squared);
-        // `clamp` keeps NaN, which is what 0 / 0 must stay.
-        1.0 - (f64::from(dot) / norms.sqrt()).clamp(-1.0, 1.0)
+    /// The sums over a part of the query and of a row.
+    fn sums<R: Element>(&self, query: &[f32], row: &[R], with_norm: bool) -> Sums {
+        if self.metric == Metric::L2 {
+            let norm_squared = if with_norm { dot_and_norm(query, row).1 } else { 0.0 };
+            return Sums { main: l2_squared(query, row), norm_squared };
+        }
+        if self.metric == Metric::InnerProduct && !with_norm {
+            return Sums { main: dot(query, row), norm_squared: 0.0 };
+        }
+        let (main, norm_squared) = dot_and_norm(query, row);
+        Sums { main, norm_squared }
     }
 }
 

@@ -13,7 +13,7 @@
 //!
 //! - [`metric`](Metric): what an index is ordered by, and the element type of stored vectors.
 //! - [`exact`](ExactQuery): the distance of one query to many rows, or to their stored bytes.
-//! - `rounding`: what it says about the row as it was before it was stored.
+//! - [`interval`](Interval): where the operator's own value lies, however it rounds.
 //! - [`dispatch`](Kernels): one table of kernels for each [`Level`] this machine has.
 //! - `plain`, `avx2`, `avx512`, `neon`: the kernels, one instruction set a file.
 //! - [`prefetch`](mod@prefetch): asks for memory that is about to be read.
@@ -26,15 +26,16 @@ mod avx2;
 mod avx512;
 mod dispatch;
 mod exact;
+mod interval;
 mod metric;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
 pub mod prefetch;
-mod rounding;
 
 pub use aligned::Aligned;
 pub use dispatch::{Element, Kernels, Level, dot, dot_and_norm, l2_squared};
 pub use exact::ExactQuery;
 pub use half::f16;
+pub use interval::{Interval, summing_error};
 pub use metric::{Metric, Payload};

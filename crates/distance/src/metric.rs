@@ -101,6 +101,16 @@ impl Payload {
         }
     }
 
+    /// Appends a vector's elements in their stored form. One too large for half precision becomes infinite.
+    pub fn encode(self, vector: &[f32], bytes: &mut Vec<u8>) {
+        match self {
+            Self::Float32 => bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes())),
+            Self::Float16 => {
+                bytes.extend(vector.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()));
+            }
+        }
+    }
+
     /// Bytes an element takes.
     pub fn element_bytes(self) -> usize {
         match self {

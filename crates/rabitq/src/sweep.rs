@@ -3,7 +3,7 @@
 //! The bounds of a walk are crossed by three rows of a hundred. An order that is to be exact needs bounds
 //! that next to no row crosses, of all rows, at the speed at which memory is read.
 
-use distance::Metric;
+use distance::{Metric, summing_error};
 
 use crate::{
     Bits, Codes, FACTORS, Query,
@@ -40,6 +40,8 @@ pub(crate) struct Sure {
     freedom: f64,
     /// What single precision adds.
     slack: [f64; 3],
+    /// What it adds to the operator's value, against the distance.
+    operator: f64,
     /// From this length on nothing is known.
     limit: f64,
 }
@@ -87,6 +89,7 @@ impl Sure {
         // A sum has so many terms in a lane at least.
         let summing = (4.0 + dimensions as f64 / 32.0) * epsilon;
         let subtracting = 4.0 * epsilon * centroid;
+        let operator = summing_error(dimensions);
         let tiny = f64::from(f32::MIN_POSITIVE);
         let squared = length * length;
         let (scale, slack, limit) = match metric {
@@ -102,7 +105,12 @@ impl Sure {
             Metric::Cosine => (squared, [summing, 0.0, 0.0], LARGEST.sqrt() - length),
             Metric::InnerProduct => (
                 squared,
-                [summing * length * centroid + tiny * (1.0 + length), summing * length, 0.0],
+                // The operator's sum counts as well: its error is one of the lengths.
+                [
+                    (summing + operator) * length * centroid + tiny * (1.0 + length),
+                    (summing + operator) * length,
+                    0.0,
+                ],
                 // The scale of estimates must be a normal number.
                 if length == 0.0 || (SMALLEST_SCALE..LARGEST_SCALE).contains(&length) {
                     LARGEST.min(LARGEST / length - centroid)
@@ -112,7 +120,7 @@ impl Sure {
             ),
         };
         let limit = if in_range { limit } else { 0.0 };
-        Self { code: code * scale, row: row * scale, freedom, slack, limit }
+        Self { code: code * scale, row: row * scale, freedom, slack, operator, limit }
     }
 
     /// The bound for a row whose code's values have a length of `norm`, under inner product.
@@ -224,14 +232,15 @@ impl Query {
         self.sure.bound(metric, estimate, factors, norm[0])
     }
 
-    /// A ranking value in the units of the metric's operator: a root under L2, within 0 and 2 under
-    /// cosine. It never falls as `ranking` rises.
+    /// What the operator's value is not below where the ranking value is at least `ranking`, in the units
+    /// of the metric's operator: a root under L2, within 0 and 2 under cosine. It never falls as `ranking`
+    /// rises.
     pub fn distance_at(&self, ranking: f32) -> f64 {
         let ranking = f64::from(ranking);
         match self.errors.metric {
-            Metric::L2 => ranking.max(0.0).sqrt(),
+            Metric::L2 => ranking.max(0.0).sqrt() * (1.0 - self.sure.operator),
             Metric::InnerProduct => ranking,
-            Metric::Cosine => ranking.clamp(0.0, 2.0),
+            Metric::Cosine => (ranking - 2.0 * self.sure.operator).clamp(0.0, 2.0),
         }
     }
 }
@@ -272,8 +281,9 @@ mod tests {
                         let deviation = (third * errors.length).hypot(row * errors.rounding);
                         let error = SURE[bits.count().ilog2() as usize] * times * deviation;
                         let formula = f64::from(estimate) - error;
-                        let slack =
-                            1e-5 * (row + errors.length) * (row + errors.length + errors.centroid);
+                        let slack = (1e-5 + summing_error(dimensions))
+                            * (row + errors.length)
+                            * (row + errors.length + errors.centroid);
                         let least = formula - 0.03 * error - slack;
                         let bound = f64::from(bound);
                         assert!(

@@ -257,10 +257,17 @@ fn distances_rise_with_ranking_values() {
         assert!(distances.is_sorted(), "{metric:?} {distances:?}");
         distances
     };
+    // Less what the operator's own sums may be off.
+    let near = |distance: f64, expected: f64| {
+        assert!((expected - 2e-6..=expected).contains(&distance), "{distance} for {expected}");
+    };
     let l2 = distances(Metric::L2);
-    assert_eq!((l2[0], l2[1], l2[5], l2[7], l2[8]), (0.0, 0.0, 0.5, 2.0, f64::INFINITY));
+    assert_eq!((l2[0], l2[1], l2[8]), (0.0, 0.0, f64::INFINITY));
+    near(l2[5], 0.5);
+    near(l2[7], 2.0);
     let cosine = distances(Metric::Cosine);
-    assert_eq!((cosine[0], cosine[5], cosine[7]), (0.0, 0.25, 2.0));
+    assert_eq!((cosine[0], cosine[7]), (0.0, 2.0));
+    near(cosine[5], 0.25);
     let product = distances(Metric::InnerProduct);
     assert_eq!((product[0], product[1]), (f64::NEG_INFINITY, -2.0));
 }

@@ -132,6 +132,8 @@ pub enum Step {
 /// The candidates and settled rows of a scan.
 pub struct Rerank {
     mode: Mode,
+    /// Whether a segment's row can be several at different distances.
+    rounded: bool,
     /// Whether the rows of one fetch are handed out without looking at lower bounds again.
     one_wave: bool,
     largest_wave: usize,
@@ -159,6 +161,7 @@ impl Default for Rerank {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
+            rounded: false,
             one_wave: false,
             largest_wave: MAX_WAVE,
             pending: VecDeque::new(),
@@ -177,11 +180,12 @@ impl Default for Rerank {
 }
 
 impl Rerank {
-    /// Forgets everything, keeping the memory, and starts anew in `mode`. `one_wave` says whether what
-    /// one fetch settles is handed out without looking at bounds again.
-    pub fn start(&mut self, mode: Mode, one_wave: bool) {
+    /// Forgets everything, keeping the memory, and starts anew in `mode`. `rounded` says whether the
+    /// store's vectors are rounded, so that a row can stand for several, `one_wave` whether what one fetch
+    /// settles is handed out without looking at bounds again.
+    pub fn start(&mut self, mode: Mode, rounded: bool, one_wave: bool) {
         self.restart(MAX_WAVE);
-        (self.mode, self.one_wave) = (mode, one_wave);
+        (self.mode, self.rounded, self.one_wave) = (mode, rounded, one_wave);
         self.settled.clear();
         self.ready.clear();
         self.last = f64::NEG_INFINITY;
@@ -339,7 +343,8 @@ impl Rerank {
         let is_placed = |number: usize| {
             let Interval { lower, upper } = rows[number].distance;
             let next = rows.get(number + 1).map_or(due, |next| next.distance.lower.min(due));
-            let apart = self.last <= lower && upper <= next;
+            let several = self.rounded && rows[number].id().is_some();
+            let apart = self.last <= lower && upper <= next && !several;
             apart || rows[number].distance.is_exact() || self.mode != Mode::Strict
         };
         let placed = (0..end).take_while(|&number| is_placed(number)).count();
@@ -496,7 +501,7 @@ mod tests {
     fn one_wave_settles_as_many_rows_as_wanted() {
         let truth: Vec<f64> = (0..100).map(|i| f64::from((i * 37) % 100)).collect();
         let mut rerank = Rerank::default();
-        rerank.start(Mode::Strict, true);
+        rerank.start(Mode::Strict, false, true);
         rerank.add(
             (0..100).map(|row| {
                 let d = truth[row as usize];
@@ -532,7 +537,7 @@ mod tests {
         // Both rows of the wave are far beyond what their bounds said.
         let truth = [5.0, 6.0, 3.5];
         let mut rerank = Rerank::default();
-        rerank.start(Mode::Strict, true);
+        rerank.start(Mode::Strict, false, true);
         rerank.add(
             [candidate(0, 0.9, 1.1), candidate(1, 1.9, 2.1), candidate(2, 3.0, 4.0)],
             f64::INFINITY,
@@ -553,12 +558,12 @@ mod tests {
         let tid = |tid, distance| Settled::exact(distance, Source::Tid(tid));
         // The candidate is nearer than its bound says, and than the known row.
         let mut rerank = Rerank::default();
-        rerank.start(Mode::Strict, true);
+        rerank.start(Mode::Strict, false, true);
         rerank.add_settled([tid(7, 1.0), tid(8, 5.0)]);
         rerank.add([candidate(0, 1.1, 1.3)], f64::INFINITY);
         assert_eq!(drain_counting(&mut rerank, 2, &[0.9]), (vec![0, 7, 8], 1, 0));
         // Nothing is fetched that cannot be among the rows wanted.
-        rerank.start(Mode::Strict, true);
+        rerank.start(Mode::Strict, false, true);
         rerank.add_settled([tid(7, 1.0), tid(8, 2.0)]);
         rerank.add([candidate(0, 3.1, 3.3)], f64::INFINITY);
         assert_eq!(rerank.next(2), Step::Ready);
@@ -658,7 +663,7 @@ mod tests {
                 .collect();
             for mode in [Mode::Strict, Mode::Relaxed] {
                 let mut rerank = Rerank::default();
-                rerank.start(mode, true);
+                rerank.start(mode, false, true);
                 rerank.add(candidates.clone(), f64::INFINITY);
                 let mut rows = Vec::new();
                 let mut waves = 0;
@@ -699,7 +704,7 @@ mod tests {
             let mut random = numbers(7);
             let truth: Vec<f64> = (0..300).map(|_| random()).collect();
             let mut rerank = Rerank::default();
-            rerank.start(mode, true);
+            rerank.start(mode, false, true);
             let (mut rows, mut late) = (Vec::new(), 0);
             // In two parts, the second of which has rows nearer than those already handed out.
             for part in [0..150, 150..300] {
@@ -785,13 +790,18 @@ mod tests {
         }
     }
 
+    /// What is added to a row's number for its second tid.
+    const SECOND: u32 = 1000;
+    /// How much farther away that is, against how wide intervals are.
+    const SECOND_FARTHER: f64 = 0.5;
+
     /// What a scan does with a row whose value it has had computed.
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Refined {
         /// It stays the segment's.
         Row,
-        /// It is its tids' from then on.
-        Tid,
+        /// It is several tids from then on, each at a distance of its own.
+        Tids,
     }
 
     /// A sweep to the end over rows of which the store tells an interval `error` wide; at most `most`
@@ -806,19 +816,26 @@ mod tests {
         let mut blocks = Blocks::new(truth, width, random);
         let mut taken = vec![false; truth.len()];
         let mut rerank = Rerank::default();
-        rerank.start(Mode::Strict, false);
+        rerank.start(Mode::Strict, refined == Refined::Tids, false);
         let refine = |rerank: &mut Rerank| {
-            let value = |source: &Source| match (source, refined) {
-                (Source::Row(id), Refined::Row) => Settled::exact(truth[id.row as usize], *source),
-                (Source::Row(id), Refined::Tid) => {
-                    Settled::exact(truth[id.row as usize], Source::Tid(id.row.into()))
+            let mut values = Vec::new();
+            for &source in rerank.rough() {
+                let Source::Row(id) = source else { panic!("no tid was given") };
+                let value = truth[id.row as usize];
+                if refined == Refined::Row {
+                    values.push(Settled::exact(value, source));
+                    continue;
                 }
-                (Source::Tid(_), _) => panic!("no tid was given"),
-            };
-            let values: Vec<_> = rerank.rough().iter().map(value).collect();
+                let tid = |tid: u32, value| Settled::exact(value, Source::Tid(tid.into()));
+                values.extend([
+                    tid(id.row, value),
+                    tid(SECOND + id.row, value + SECOND_FARTHER * error),
+                ]);
+            }
             assert!(!values.is_empty(), "something is refined");
-            rerank.add_refined(values.clone());
-            values.len()
+            let count = rerank.rough().len();
+            rerank.add_refined(values);
+            count
         };
         let (mut rows, mut count, mut late) = (Vec::new(), 0, 0);
         loop {
@@ -827,8 +844,8 @@ mod tests {
                 Step::Fetch => {
                     let mut distance = |id: &RowId| {
                         let value = truth[id.row as usize];
-                        let (below, above) = (random() * error, random() * error);
-                        Some(Interval { lower: value - below, upper: value + above })
+                        let above = SECOND_FARTHER.max(random()) * error;
+                        Some(Interval { lower: value - random() * error, upper: value + above })
                     };
                     let distances: Vec<_> = rerank.wave().iter().map(&mut distance).collect();
                     rerank.settle(&distances);
@@ -856,10 +873,10 @@ mod tests {
     #[test]
     fn values_never_fall_and_every_row_comes_within_any_memory() {
         for (seed, width, most) in [(1, 0.02, 1000), (2, 0.3, 40), (3, 2.0, 40), (4, 0.02, 5)] {
-            for error in [0.0, 1e-6, 0.001, 0.1] {
+            for error in [1e-12, 1e-6, 0.001, 0.1] {
                 // Many rows are at equal distances, or at ones that differ by less than is known.
                 for steps in [3.0, 50.0, 1e9] {
-                    for refined in [Refined::Row, Refined::Tid] {
+                    for refined in [Refined::Row, Refined::Tids] {
                         let mut random = numbers(seed);
                         let mut value = |_| {
                             let base = (random() * steps).floor() / steps;
@@ -868,14 +885,21 @@ mod tests {
                         let truth: Vec<f64> = (0..300).map(&mut value).collect();
                         let how = (width, error);
                         let (rows, _, late) = sweep(&truth, how, most, refined, &mut random);
-                        let values: Vec<f64> =
-                            rows.iter().map(|&row| truth[row as usize]).collect();
+                        let value = |row: &u32| match truth.get(*row as usize) {
+                            Some(value) => *value,
+                            None => truth[(row - SECOND) as usize] + SECOND_FARTHER * error,
+                        };
+                        let values: Vec<f64> = rows.iter().map(value).collect();
                         let case = format!("seed {seed}, error {error}, {steps}, {refined:?}");
                         assert!(values.is_sorted(), "{case}");
                         assert_eq!(late, 0, "{case}");
                         let mut all = rows;
                         all.sort_unstable();
-                        assert_eq!(all, (0..300).collect::<Vec<_>>(), "{case}");
+                        let mut expected: Vec<u32> = (0..300).collect();
+                        if refined == Refined::Tids {
+                            expected.extend(SECOND..SECOND + 300);
+                        }
+                        assert_eq!(all, expected, "{case}");
                     }
                 }
             }
@@ -899,7 +923,7 @@ mod tests {
     fn rows_that_turn_out_gone_when_refined_are_not_made_up_for() {
         let rough = |lower| Some(Interval { lower, upper: lower + 1.5 });
         let mut rerank = Rerank::default();
-        rerank.start(Mode::Strict, true);
+        rerank.start(Mode::Strict, false, true);
         rerank.add((0..3).map(|row| candidate(row, f64::from(row), 9.0)), f64::INFINITY);
         assert_eq!(rerank.next(2), Step::Fetch);
         rerank.settle(&[rough(0.0), rough(1.0), rough(2.0)]);

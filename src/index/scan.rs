@@ -277,7 +277,7 @@ impl Scan {
         self.wanted = demand.exact.then_some(demand.rows as usize);
         self.wave_rows = settings::wave_rows().max(demand.rows.min(MAX_FIRST_WAVE) as usize);
         let Some(query) = &self.query else {
-            self.rerank.start(mode, false);
+            self.rerank.start(mode, false, false);
             self.rerank.add_settled(delta);
             self.list_segments();
             self.rerank.add([], f64::INFINITY);
@@ -289,7 +289,7 @@ impl Scan {
         let rows = self.segments.iter().map(Segment::rows).sum();
         let start = Start::choose(demand, settings::ef_search(), self.segments.len(), rows);
         let one_wave = matches!(start, Start::Walk { one_wave: true, .. });
-        self.rerank.start(mode, one_wave);
+        self.rerank.start(mode, self.rounded, one_wave);
         self.rerank.add_settled(delta);
         match start {
             Start::Walk { ef, allowance, .. } => {

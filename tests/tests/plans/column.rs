@@ -4,7 +4,7 @@ use fastrand::Rng;
 use harness::Metric;
 
 /// How vectors can lie in space.
-const SHAPES: [&str; 4] = ["uniform", "clusters", "grid", "rays"];
+const SHAPES: [&str; 5] = ["uniform", "clusters", "grid", "tenths", "rays"];
 
 /// A column of vectors and its index.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ impl Column {
             name,
             dimensions,
             metric,
-            shape: SHAPES[rng.usize(..4)],
+            shape: SHAPES[rng.usize(..SHAPES.len())],
             copies: if rng.u32(..3) == 0 { 5 } else { 1 },
             cast: rng.u32(..6) == 0,
             partial: (rng.u32(..6) == 0).then_some("grp <> 3"),
@@ -62,7 +62,7 @@ impl Column {
     /// Has hardly any vector come twice.
     pub fn make_distinct(&mut self) {
         self.copies = 1;
-        if self.shape == "grid" && self.dimensions < 8 {
+        if ["grid", "tenths"].contains(&self.shape) && self.dimensions < 8 {
             self.shape = "uniform";
         }
     }

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use harness::answers::ROUNDING;
-
 use crate::plan::Scan;
 use crate::queries::{Expected, Query};
 use crate::session::{Fault, Row};
@@ -59,9 +57,7 @@ pub fn compare(query: &Query, rows: &[Row], all: &[Row], scans: &[Scan]) -> Resu
         figures.wanted += wanted;
     }
     if expected.ordered && query.strict {
-        let scale = all.iter().map(Answer::key).filter(|key| key.is_finite());
-        let rounding = ROUNDING * scale.fold(1.0, |a: f64, b| a.max(b.abs()));
-        figures.late = returned.values().map(|rows| late(rows, rounding)).sum();
+        figures.late = returned.values().map(|rows| late(rows)).sum();
         let counted: u64 = scans.iter().map(|scan| scan.late).sum();
         // What parallel workers count is not told.
         let known = scans.iter().all(|scan| !scan.parallel);
@@ -141,23 +137,19 @@ fn nearest(expected: &Expected, returned: &[&Answer], possible: &[&Answer]) -> (
     if !last.is_finite() {
         return (0, 0);
     }
-    let rounding = ROUNDING * last.abs().max(1.0);
-    let within = |row: &&&Answer| {
-        let key = row.key();
-        key >= first - rounding && key <= last + rounding
-    };
+    let within = |row: &&&Answer| (*first..=*last).contains(&row.key());
     (returned.iter().filter(within).count().min(exact.len()), exact.len())
 }
 
-/// Rows that come after a farther one. Of equal ones after each other only the first counts: a late
+/// Rows that come after a farther one, to the last bit: plans that rely on the order do. Of equal ones after each other only the first counts: a late
 /// row of the index can be several of a join.
-fn late(rows: &[&Answer], rounding: f64) -> usize {
+fn late(rows: &[&Answer]) -> usize {
     let mut farthest = f64::NEG_INFINITY;
     let mut before = None;
     let mut late = 0;
     for row in rows {
         let key = row.key();
-        late += usize::from(key < farthest - rounding && before != Some(&row.distance));
+        late += usize::from(key < farthest && before != Some(&row.distance));
         farthest = farthest.max(key);
         before = Some(&row.distance);
     }

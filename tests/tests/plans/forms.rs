@@ -23,6 +23,12 @@ pub enum Form {
     Distinct,
     /// Numbered by a window function.
     Window,
+    /// Ranked by a window function: rows of one distance have one rank.
+    Rank,
+    /// Grouped by the distance.
+    Group,
+    /// Joined with the distances that there are.
+    MergeJoin,
     /// Gathered by aggregates, in the order they come.
     Aggregate,
     /// min() of the distance.
@@ -67,7 +73,7 @@ use Form::*;
 pub const ALL: usize = i64::MAX as usize;
 
 /// Forms that any query can have; what is most common comes more often.
-const ANY: [Form; 23] = [
+const ANY: [Form; 26] = [
     Plain,
     Plain,
     Plain,
@@ -77,6 +83,9 @@ const ANY: [Form; 23] = [
     UnionAll,
     Distinct,
     Window,
+    Rank,
+    Group,
+    MergeJoin,
     Aggregate,
     ThenById,
     ThenById,
@@ -189,6 +198,28 @@ pub fn build(
                 "SELECT 0 AS g, s.id, s.d FROM (SELECT t.id, {distance} AS d, \
                  row_number() OVER (ORDER BY {distance}) AS n FROM {table} t \
                  WHERE {filter} AND {{seen}}) s WHERE s.n > {skip}{last}"
+            ))
+        }
+        Rank => {
+            *expected = Expected::default();
+            itself(format!(
+                "SELECT (rank() OVER (ORDER BY {distance}))::int AS g, t.id, {distance} AS d \
+                 FROM {table} t WHERE {filter} AND {{seen}}"
+            ))
+        }
+        Group => {
+            *expected = Expected::default();
+            itself(format!(
+                "SELECT 0 AS g, count(*)::int AS id, {distance} AS d FROM {table} t \
+                 WHERE {filter} AND {{seen}} GROUP BY {distance}"
+            ))
+        }
+        MergeJoin => {
+            *expected = Expected::default();
+            let all = base.replace("{limit}", "");
+            itself(format!(
+                "SELECT 0 AS g, count(*)::int AS id, a.d FROM ({all}) a \
+                 JOIN (SELECT DISTINCT s.d FROM ({all}) s) b ON a.d = b.d GROUP BY a.d"
             ))
         }
         Aggregate => around(format!(

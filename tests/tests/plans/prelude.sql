@@ -12,6 +12,7 @@ CREATE FUNCTION fuzz_vector(shape text, dimensions int, seed bigint) RETURNS vec
         WHEN 'uniform' THEN fuzz_unit(seed, place) - 0.5
         WHEN 'clusters' THEN 2 * fuzz_unit(1000 + seed % 12, place) + 0.5 * (fuzz_unit(seed, place) - 0.5)
         WHEN 'grid' THEN floor(4 * fuzz_unit(seed, place)) - 1
+        WHEN 'tenths' THEN floor(10 * fuzz_unit(seed, place)) / 10
         WHEN 'rays' THEN power(100, fuzz_unit(seed, 0)) * (fuzz_unit(2000 + seed % 5, place) - 0.5 + 0.1 * (fuzz_unit(seed, place) - 0.5))
         END)::real)::vector
     FROM generate_series(1, dimensions) place

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use fastrand::Rng;
 use harness::answers::TOLERANCE;
 use harness::items::{Source, literal};
-use harness::model::{self, Draft, ROUNDING, Rows, Share};
+use harness::model::{self, Draft, Rows, Share};
 use harness::{Metric, wait};
 use postgres::{Client, Error};
 
@@ -207,8 +207,7 @@ impl<'a> Writer<'a> {
         let ids: HashSet<i32> = answer.iter().map(|row| row.0).collect();
         assert_eq!(answer.len(), 10, "there are more rows than that");
         assert_eq!(ids.len(), 10, "a row came twice: {answer:?}");
-        // The operator sums in single precision.
-        let ordered = answer.is_sorted_by(|a, b| a.1 <= b.1 * (1.0 + ROUNDING));
+        let ordered = answer.is_sorted_by(|a, b| a.1 <= b.1);
         assert!(ordered, "not in order: {answer:?}");
         let dead = self.arena.graves.gone(ids.iter().copied(), moment);
         assert!(dead.is_empty(), "deleted rows {dead:?} came: {answer:?}");

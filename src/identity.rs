@@ -30,7 +30,7 @@ use crate::random::random_uuid;
 
 /// The file, below the data directory. Extensions may keep files in that folder; PostgreSQL has used
 /// it no more since release 15, and lets lie what is there when it starts.
-const FILE: &str = "pg_stat_tmp/s3vector.token";
+pub const FILE: &str = "pg_stat_tmp/s3vector.token";
 
 const FIRST_LINE: &str = "s3vector token 1";
 

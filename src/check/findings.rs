@@ -14,7 +14,9 @@ pub enum Part {
     Manifest,
     /// Bits of removed entries.
     Tombstones,
-    /// Objects in the store.
+    /// Whose the folders in the store are.
+    Owner,
+    /// Objects of segments.
     Objects,
     /// The graph, in the store and in shared memory.
     Graph,
@@ -25,10 +27,11 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Pages,
         Self::Manifest,
         Self::Tombstones,
+        Self::Owner,
         Self::Objects,
         Self::Graph,
         Self::Heap,
@@ -41,6 +44,7 @@ impl Part {
             Self::Pages => "pages",
             Self::Manifest => "manifest",
             Self::Tombstones => "tombstones",
+            Self::Owner => "owner",
             Self::Objects => "objects",
             Self::Graph => "graph",
             Self::Heap => "heap",

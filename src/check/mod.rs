@@ -2,7 +2,7 @@
 //! entries against the rows of the table.
 //!
 //! ```text
-//!   lists (delta) ─▶ segments (store, links) ─▶ table ─▶ rows, places, moment (vectors) ─▶ findings
+//!   lists (delta) ─▶ segments (store, links) ─▶ owner ─▶ table ─▶ rows, places, moment (vectors) ─▶ findings
 //! ```
 //!
 //! Nothing is locked that writers need. Everybody goes on meanwhile, so each part says which
@@ -16,6 +16,7 @@ pub mod findings;
 mod links;
 mod lists;
 mod moment;
+mod owner;
 mod places;
 mod rows;
 mod segments;
@@ -51,6 +52,7 @@ pub unsafe fn check(
     }
     // Vectors that are to be compared are read for that.
     segments::check(index, !vectors, &mut found);
+    owner::check(index, &mut found);
     // SAFETY: by the contract.
     unsafe {
         let owner = AsOwner::of(heap);

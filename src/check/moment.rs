@@ -110,9 +110,10 @@ impl Moment {
     }
 
     /// Live entries.
-    pub fn len(&self) -> u64 {
-        let of = |held: &Held| held.graph.view().entries() as u64 - held.dead.count();
-        self.segments.iter().map(of).sum::<u64>() + self.delta.len() as u64
+    pub fn len(&self) -> usize {
+        let of =
+            |held: &Held| held.graph.view().entries().saturating_sub(held.dead.count() as usize);
+        self.segments.iter().map(of).sum::<usize>() + self.delta.len()
     }
 
     /// Calls `visit` for the row of every live entry.
@@ -125,9 +126,9 @@ impl Moment {
         self.delta.iter().for_each(|entry| visit(entry.tid));
     }
 
-    /// The live entries of rows in `tids`, sorted.
-    pub fn entries(&self, tids: &Range<u64>) -> Vec<Entry> {
-        let mut entries = Vec::new();
+    /// The live entries of rows in `tids`, sorted; room for `most` is made at once.
+    pub fn entries(&self, tids: &Range<u64>, most: usize) -> Vec<Entry> {
+        let mut entries = Vec::with_capacity(self.len().min(most));
         self.for_each(|tid| {
             if tids.contains(&tid) {
                 entries.push(Entry { tid, print: UNKNOWN });
@@ -139,9 +140,9 @@ impl Moment {
 
     /// The same with the fingerprints of their vectors, which are read from the store; and what
     /// could not be read.
-    pub fn entries_with_prints(&self, tids: &Range<u64>) -> (Vec<Entry>, Vec<Unread>) {
-        let mut entries: Vec<Entry> =
-            self.delta.iter().filter(|entry| tids.contains(&entry.tid)).copied().collect();
+    pub fn entries_with_prints(&self, tids: &Range<u64>, most: usize) -> (Vec<Entry>, Vec<Unread>) {
+        let mut entries = Vec::with_capacity(self.len().min(most));
+        entries.extend(self.delta.iter().filter(|entry| tids.contains(&entry.tid)));
         let mut unread = Vec::new();
         for held in &self.segments {
             let (segment, view, dead) = (held.segment, held.graph.view(), &held.dead);

@@ -92,10 +92,13 @@ pub unsafe fn check(
     // SAFETY: by the contract. The size comes after the snapshot: what this sees lies within.
     let blocks =
         unsafe { pg_sys::RelationGetNumberOfBlocksInFork(heap, pg_sys::ForkNumber::MAIN_FORKNUM) };
-    let ranges = ranges(&moment, blocks);
+    // SAFETY: a plain variable of this process.
+    let memory = unsafe { pg_sys::maintenance_work_mem } as usize * 1024;
+    let most = (memory / size_of::<Entry>()).max(1);
+    let ranges = ranges(&moment, blocks, most);
     drop(moment);
     let parameters = Meta::read(index).parameters;
-    let mut check = Check { index, heap, snapshot, scope, parameters, blocks, graphs, found };
+    let mut check = Check { index, heap, snapshot, scope, parameters, blocks, most, graphs, found };
     for range in ranges {
         pgrx::check_for_interrupts!();
         if let Err(unreadable) = check.range(range) {
@@ -111,16 +114,13 @@ fn not_compared(found: &mut Findings, unreadable: Unreadable) {
     found.add(Part::Heap, Some(segment.segment_uuid), segment.prefix(), problem);
 }
 
-/// Cuts the table so that the entries of each part fit into memory. The last part has no end.
-fn ranges(moment: &Moment, blocks: pg_sys::BlockNumber) -> Vec<Range<u64>> {
-    // SAFETY: a plain variable of this process.
-    let memory = unsafe { pg_sys::maintenance_work_mem } as usize * 1024;
-    let most = (memory / size_of::<Entry>()).max(1) as u64;
+/// Cuts the table into parts of at most `most` entries, as far as can be. The last part has no end.
+fn ranges(moment: &Moment, blocks: pg_sys::BlockNumber, most: usize) -> Vec<Range<u64>> {
     let mut ranges = Vec::new();
     let mut start = 0;
     if moment.len() > most {
         let width = u64::from(blocks).div_ceil(PARTS as u64).max(1) << 16;
-        let mut counts = vec![0u64; PARTS];
+        let mut counts = vec![0usize; PARTS];
         moment.for_each(|tid| counts[((tid / width) as usize).min(PARTS - 1)] += 1);
         let mut sum = 0;
         for (part, count) in counts.iter().enumerate() {
@@ -144,6 +144,8 @@ struct Check<'a> {
     parameters: Parameters,
     /// The table's size at the beginning.
     blocks: pg_sys::BlockNumber,
+    /// Entries that memory has room for.
+    most: usize,
     graphs: Graphs,
     found: &'a mut Findings,
 }
@@ -172,9 +174,9 @@ impl Check<'_> {
         loop {
             let moment = Moment::read(self.index, &mut self.graphs, self.scope.vectors)?;
             if !self.scope.vectors {
-                return Ok(moment.entries(tids));
+                return Ok(moment.entries(tids, self.most));
             }
-            let (entries, unread) = moment.entries_with_prints(tids);
+            let (entries, unread) = moment.entries_with_prints(tids, self.most);
             let replaced = |unread: &Unread| !is_listed(self.index, unread.segment);
             if unread.iter().any(replaced) && attempts.next().is_some() {
                 continue;
@@ -243,10 +245,11 @@ impl Check<'_> {
                     Why::Missing => live == 0,
                     Why::Twice => live > 1,
                     Why::Unwanted => live > 0,
+                    Why::Nowhere(_) if live == 0 => false,
                     Why::Nowhere(what) => match places.look(suspect.tid) {
                         Place::Nowhere(now) => {
                             *what = now;
-                            live > 0
+                            true
                         }
                         Place::Seen | Place::Unseen => false,
                     },

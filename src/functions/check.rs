@@ -11,10 +11,10 @@ use crate::shared;
 
 /// Checks an index and returns a row for each thing that is wrong; none when all is well.
 ///
-/// Pages and lists, the manifest, tombstones, objects in the store and their checksums, graphs in
-/// memory; with `heap` that each row of the table that the index must have is in it once, and
-/// nothing else; with `deep` also that each stored vector is that of the row. Keeps nobody from
-/// writing.
+/// Pages and lists, the manifest, tombstones, objects in the store and their checksums, whose the
+/// folders there are, graphs in memory; with `heap` that each row of the table that the index must
+/// have is in it once, and nothing else; with `deep` also that each stored vector is that of the row.
+/// Keeps nobody from writing.
 #[pg_extern(
     volatile,
     parallel_restricted,

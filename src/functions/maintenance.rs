@@ -62,6 +62,7 @@ fn refuse_read_only(function: &std::ffi::CStr) {
 
 /// Marks objects in the store that no index needs any more, and deletes those that were marked
 /// longer than `s3vector.gc_grace` ago. Looks only at what this database, or one that is gone, wrote.
+/// A dry run changes nothing, and shows folders that are left alone, too.
 #[pg_extern(volatile, parallel_unsafe)]
 fn s3vector_sweep(
     dry_run: default!(bool, false),

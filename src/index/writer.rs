@@ -60,14 +60,16 @@ impl<'a> Writer<'a> {
     pub fn open(index: pg_sys::Relation, meta: &Meta, watch: &'a mut dyn FnMut(&Control)) -> Self {
         let mut writer = Self::new(index, meta.parameters, watch);
         let segments = manifest::read(index, meta).unwrap_or_else(|damage| damage.raise());
-        let here = here(index);
-        let expected = Expected {
-            index: relation_name(index),
-            here,
-            own: meta.owner.is(&here).then_some((meta.index_uuid, meta.owner)),
-            read: segments.iter().map(|segment| segment.index_uuid).collect(),
-        };
-        if writer.ask_store(async |store| place::look(store, &expected).await) {
+        let expected = Expected::of(meta, &segments, Some(here(index)));
+        let name = relation_name(index);
+        let is_own = writer.ask_store(async |store| {
+            let seen = place::look(store, &expected).await?;
+            match seen.unexpected.first() {
+                Some(folder) => Err(folder.failure(&name, &store.url())),
+                None => Ok(seen.is_own),
+            }
+        });
+        if is_own {
             writer.index_uuid = meta.index_uuid;
         }
         writer.claim();

@@ -15,12 +15,25 @@ pub const OWNER: &str = "owner.json";
 /// Folder of the objects that tell who reads.
 pub const READERS: &str = "readers";
 
+/// What a folder's [`OWNER`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// There is none: the folder is not in the store, or nobody's.
+    Missing,
+    /// It is not what this library writes; why, in words.
+    Damaged(String),
+    /// Whose the folder is.
+    Of(Owner),
+}
+
 /// What `owner.json` holds. 64-bit numbers are text: JSON readers would round them.
 #[derive(Serialize, Deserialize)]
 struct StoredOwner {
-    system_identifier: String,
+    #[serde(with = "text")]
+    system_identifier: u64,
     timeline: u32,
-    directory: String,
+    #[serde(with = "text")]
+    directory: u64,
     /// Nil in what was written before there were tokens.
     #[serde(default)]
     token: Uuid,
@@ -38,13 +51,40 @@ struct StoredReader {
 impl From<Owner> for StoredOwner {
     fn from(owner: Owner) -> Self {
         Self {
-            system_identifier: owner.system_identifier.to_string(),
+            system_identifier: owner.system_identifier,
             timeline: owner.timeline,
-            directory: owner.directory.to_string(),
+            directory: owner.directory,
             token: owner.token,
             database: owner.database,
             relation: owner.relation,
         }
+    }
+}
+
+impl From<StoredOwner> for Owner {
+    fn from(stored: StoredOwner) -> Self {
+        Self {
+            system_identifier: stored.system_identifier,
+            timeline: stored.timeline,
+            directory: stored.directory,
+            token: stored.token,
+            database: stored.database,
+            relation: stored.relation,
+        }
+    }
+}
+
+/// Numbers as text.
+mod text {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub fn serialize<S: Serializer>(number: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(number)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -57,20 +97,23 @@ pub async fn write(store: &dyn Store, index: Uuid, owner: Owner) -> Result<(), S
     store.put(&format!("{index}/{OWNER}"), Bytes::from(body)).await
 }
 
-/// Who writes below the folder of `index`; `None` when it is no folder of ours, or nobody's.
+/// What the folder of `index` says about who writes there.
 ///
 /// # Errors
-/// Those of the store.
-pub async fn read(store: &dyn Store, index: Uuid) -> Result<Option<Owner>, StorageError> {
+/// Those of the store that tell nothing about the object.
+pub async fn read(store: &dyn Store, index: Uuid) -> Result<Claim, StorageError> {
     let body = match store.get(&format!("{index}/{OWNER}")).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        outcome => outcome?,
+        Ok(body) => body,
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound => return Ok(Claim::Missing),
+            ErrorKind::Corrupt => return Ok(Claim::Damaged(error.detail())),
+            _ => return Err(error),
+        },
     };
-    let Ok(stored) = serde_json::from_slice::<StoredOwner>(&body) else { return Ok(None) };
-    let numbers = (stored.system_identifier.parse(), stored.directory.parse());
-    let (Ok(system_identifier), Ok(directory)) = numbers else { return Ok(None) };
-    let StoredOwner { timeline, token, database, relation, .. } = stored;
-    Ok(Some(Owner { system_identifier, timeline, directory, token, database, relation }))
+    Ok(match serde_json::from_slice::<StoredOwner>(&body) {
+        Ok(stored) => Claim::Of(stored.into()),
+        Err(error) => Claim::Damaged(error.to_string()),
+    })
 }
 
 /// Says that a copy, which `reader` writes, still reads `segments` of a folder that is not its own.

@@ -7,7 +7,7 @@ use ::storage::{ObjectMeta, StorageError, Store};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::claims::{self, OWNER, READERS};
+use super::claims::{self, Claim, OWNER, READERS};
 use crate::pages::owner::Owner;
 
 /// Name of the mark on what was first seen unused at the time the mark was written.
@@ -140,14 +140,27 @@ pub async fn look_through(
 ) -> Result<Plan, StorageError> {
     let mut plan = Plan::default();
     for &folder in folders {
-        let Some(owner) = claims::read(store, folder).await? else { continue };
+        let named = facts.named(folder);
+        let owner = match claims::read(store, folder).await? {
+            Claim::Of(owner) => owner,
+            Claim::Damaged(_) => {
+                show(store, facts, folder, "damaged owner.json", &mut plan).await?;
+                continue;
+            }
+            // Any folder can have such a name. One that an index writes or reads is one of ours.
+            Claim::Missing => {
+                if !named.is_empty() || facts.indexes.iter().any(|i| i.index_uuid == folder) {
+                    show(store, facts, folder, "missing owner.json", &mut plan).await?;
+                }
+                continue;
+            }
+        };
         if owner.has_no_token() && owner.is_of_cluster(&facts.here) && !facts.dry_run {
             // Somebody else may take it for its own as well. Judged from the next time on: until then
             // that one finds out, and says what it reads.
             plan.claims.push((folder, Owner { token: facts.here.token, ..owner }));
             continue;
         }
-        let named = facts.named(folder);
         let gone = match facts.standing(folder, owner) {
             Standing::Busy => continue,
             Standing::Foreign => {
@@ -213,9 +226,8 @@ async fn foreign(
     named: &BTreeSet<Uuid>,
     plan: &mut Plan,
 ) -> Result<(), StorageError> {
-    if named.is_empty() && facts.dry_run {
-        let objects = store.list(&format!("{folder}/")).await?;
-        plan.findings.push(Finding::of(folder.to_string(), "foreign", &objects));
+    if named.is_empty() {
+        show(store, facts, folder, "foreign", plan).await?;
     }
     for index in &facts.indexes {
         let read = index.segments.iter().filter(|(index, _)| *index == folder);
@@ -223,6 +235,21 @@ async fn foreign(
         if !segments.is_empty() {
             plan.readers.push((folder, index.identity, segments));
         }
+    }
+    Ok(())
+}
+
+/// A folder that is left alone: a dry run shows it.
+async fn show(
+    store: &dyn Store,
+    facts: &Facts,
+    folder: Uuid,
+    reason: &'static str,
+    plan: &mut Plan,
+) -> Result<(), StorageError> {
+    if facts.dry_run {
+        let objects = store.list(&format!("{folder}/")).await?;
+        plan.findings.push(Finding::of(folder.to_string(), reason, &objects));
     }
     Ok(())
 }
@@ -317,7 +344,7 @@ async fn delete(store: &dyn Store, keys: Vec<String>) -> Result<(), StorageError
 pub async fn adopt(store: &dyn Store, facts: &Facts) -> Result<Vec<Uuid>, StorageError> {
     let mut adopted = Vec::new();
     for folder in folders(store).await? {
-        let Some(owner) = claims::read(store, folder).await? else { continue };
+        let Claim::Of(owner) = claims::read(store, folder).await? else { continue };
         let predecessor = owner.system_identifier == facts.here.system_identifier
             && owner.timeline <= facts.here.timeline
             && !owner.is_of_cluster(&facts.here);

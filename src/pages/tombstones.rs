@@ -24,12 +24,13 @@ const BITS_PER_PAGE: usize = WORDS_PER_PAGE * WORD_BITS;
 #[derive(Clone, Debug, Default)]
 pub struct Bitmap {
     words: Vec<u64>,
+    entries: u64,
 }
 
 impl Bitmap {
     /// No bits set, room for `entries`.
     pub fn new(entries: u64) -> Self {
-        Self { words: vec![0; words(entries)] }
+        Self { words: vec![0; words(entries)], entries }
     }
 
     /// Whether an entry is dead.
@@ -42,17 +43,17 @@ impl Bitmap {
         self.words[entry / WORD_BITS] |= 1 << (entry % WORD_BITS);
     }
 
-    /// Entries marked dead.
+    /// Entries marked dead: never more than there are entries, whatever bits are set beyond them.
     pub fn count(&self) -> u64 {
-        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+        let all: u64 = self.words.iter().map(|word| u64::from(word.count_ones())).sum();
+        all - self.beyond()
     }
 
-    /// Whether bits are set that belong to none of `entries` entries.
-    pub fn has_beyond(&self, entries: u64) -> bool {
-        let (word, bit) = (entries as usize / WORD_BITS, entries as usize % WORD_BITS);
-        let mut beyond = self.words.iter().skip(word);
-        bit > 0 && beyond.next().is_some_and(|last| last >> bit != 0)
-            || beyond.any(|&word| word != 0)
+    /// Bits that are set and belong to no entry.
+    pub fn beyond(&self) -> u64 {
+        let bits = self.entries % WORD_BITS as u64;
+        let last = self.words.last().filter(|_| bits > 0);
+        last.map_or(0, |word| u64::from((word >> bits).count_ones()))
     }
 
     /// Whether no entry is dead.
@@ -123,7 +124,7 @@ pub fn read(
         let mut words: Vec<u64> = rest.by_ref().take(words(segment.entries)).collect();
         // A list that is too short belongs to another manifest; `consistent` finds out.
         words.resize(self::words(segment.entries), 0);
-        Bitmap { words }
+        Bitmap { words, entries: segment.entries }
     });
     Ok(bitmaps.collect())
 }

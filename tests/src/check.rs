@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 /// A row of `s3vector_check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is about: `pages`, `manifest`, `tombstones`, `objects`, `graph`, `heap`, `vectors`.
+    /// What it is about: `pages`, `manifest`, `tombstones`, `owner`, `objects`, `graph`, `heap`, `vectors`.
     pub part: String,
     /// The segment, when it is about one.
     pub segment: Option<String>,

@@ -1,12 +1,13 @@
 //! Does `s3vector_check` find each damage, and nothing where there is none?
 //!
-//! [`objects`], [`arrays`], [`pages`] and [`entries`] do damage; [`quiet`] and [`beside`] do none;
+//! [`objects`], [`arrays`], [`owner`], [`pages`] and [`entries`] do damage; [`quiet`] and [`beside`] do none;
 //! [`refused`] asks what cannot be asked.
 
 mod arrays;
 mod beside;
 mod entries;
 mod objects;
+mod owner;
 mod pages;
 mod quiet;
 mod refused;

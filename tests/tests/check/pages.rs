@@ -177,6 +177,26 @@ fn a_tombstone_too_many() {
     expect(&ground.findings(), &["tombstones"], &["beyond its 600 entries"]);
 }
 
+/// More bits are set than there are entries: what counts them counts none that is nobody's.
+#[test]
+fn tombstones_on_all_entries_and_beyond() {
+    let mut ground = ground();
+    Pages::edit(&mut ground, |pages| pages.first(TOMBSTONES).1[HEADER..HEADER + 640 / 8].fill(!0));
+    let found = ground.findings();
+    let parts = ["tombstones", "heap"];
+    expect(&found, &parts, &["beyond its 600 entries"]);
+    expect(&found, &parts, &["the row is not in the index"]);
+    let mut client = ground.client();
+    let tombstones = "SELECT tombstones FROM s3vector_index_info('items_index')";
+    assert_eq!(client.query_one(tombstones, &[]).expect("a count").get::<_, i64>(0), 600);
+    client.batch_execute("VACUUM items").expect("vacuum");
+    let tuples = "SELECT reltuples FROM pg_class WHERE relname = 'items_index'";
+    // Those of the second segment and of the delta.
+    assert_eq!(client.query_one(tuples, &[]).expect("an estimate").get::<_, f32>(0), 340.0);
+    flush(&mut client, "items_index");
+    assert_eq!(client.query_one(tombstones, &[]).expect("a count").get::<_, i64>(0), 0);
+}
+
 /// What the fault did that made VACUUM ask about the entries of another segment: tombstones stand on
 /// rows that live, and not on those that were removed.
 #[test]

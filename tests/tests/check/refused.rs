@@ -120,7 +120,7 @@ fn a_store_that_is_away() {
     let away = cluster.store().with_extension("away");
     fs::rename(cluster.store(), &away).expect("the store is away");
     let found = findings(&mut client, "items_index");
-    expect(&found, &["objects", "heap"], &["zarr.json", "does not exist"]);
+    expect(&found, &["owner", "objects", "heap"], &["zarr.json", "does not exist"]);
     fs::rename(&away, cluster.store()).expect("the store is back");
     assert_eq!(findings(&mut client, "items_index"), []);
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use harness::answers::{assert_all_found, assert_recall};
+use harness::check::assert_sound;
 use harness::cluster::Stop;
 use harness::process::run_as_server_user;
 use harness::upkeep::{flush, info, sweep};
@@ -128,6 +129,7 @@ fn a_folder_without_a_token_is_the_first_ones() {
             let before = store::written(&folder);
             assert!(sweep(&mut twin, false).iter().all(|line| !line.deleted));
             theirs.copy(&mut twin, source.vectors(200));
+            assert_sound(&mut twin, "items_index");
             flush(&mut twin, "items_index");
             sweep(&mut twin, false);
             let after = store::objects(&folder);

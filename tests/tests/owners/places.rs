@@ -116,6 +116,42 @@ fn a_flush_into_a_folder_of_another_server_is_refused() {
     assert_recall(&mut client, &items, &source.vectors(50), 0.95);
 }
 
+/// A claim that is there and cannot be read is not one that is missing, and the error says which it is.
+#[test]
+fn a_flush_says_whether_the_claim_is_missing_or_damaged() {
+    let cluster = strict().start();
+    let mut client = cluster.client();
+    let (mut items, mut source) = indexed(&mut client, 300);
+    let uuid = info(&mut client, "items_index").uuid;
+    let claim = cluster.store().join(&uuid).join("owner.json");
+    let ours = fs::read_to_string(&claim).expect("a claim");
+    items.copy(&mut client, source.vectors(100));
+    let object = format!("\"{uuid}/owner.json\" in \"{}\"", url(&cluster.store()));
+    for (text, what) in [
+        (String::new(), "EOF"),
+        ("mine".to_owned(), "line 1"),
+        (ours.replace("timeline", "time"), "timeline"),
+        (ours.replace("\"directory\": \"", "\"directory\": \"a"), "invalid digit"),
+    ] {
+        fs::write(&claim, text).expect("damaged");
+        let before = store::objects(&cluster.store());
+        let report = failure(try_flush(&mut client, "items_index"));
+        report.expect("XX001", &["items_index", &object, "damaged", what, "copy", "REINDEX"]);
+        assert!(!report.text().contains("There is no"), "{report:?}");
+        assert!(before == store::objects(&cluster.store()), "something was changed");
+    }
+    fs::remove_file(&claim).expect("removed");
+    let report = failure(try_flush(&mut client, "items_index"));
+    let words =
+        ["items_index", &format!("There is no {object}"), "s3vector.storage_url", "REINDEX"];
+    report.expect("58P01", &words);
+    assert!(!report.text().contains("damaged"), "{report:?}");
+    fs::write(&claim, ours).expect("brought back");
+    flush(&mut client, "items_index");
+    assert_eq!(info(&mut client, "items_index").delta_entries, 0);
+    assert_recall(&mut client, &items, &source.vectors(50), 0.95);
+}
+
 /// Maintenance says what is wrong, pauses between attempts, and makes good what has waited.
 #[test]
 fn the_worker_writes_nothing_into_an_empty_place() {

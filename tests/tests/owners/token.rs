@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use harness::answers::{assert_all_found, assert_recall};
+use harness::check::findings;
 use harness::cluster::Stop;
 use harness::errors::failure;
 use harness::process::give_to_server_user;
@@ -143,6 +144,9 @@ fn a_token_that_cannot_be_kept_stops_maintenance_and_nothing_else() {
     failure(try_flush(&mut client, "items_index")).expect("58030", &words);
     failure(try_sweep(&mut client, false)).expect("58030", &words);
     failure(client.batch_execute("REINDEX INDEX items_index")).expect("58030", &words);
+    let found = findings(&mut client, "items_index");
+    let places: Vec<_> = found.iter().map(|one| (one.part.as_str(), one.place.as_str())).collect();
+    assert_eq!(places, [("owner", "pg_stat_tmp/s3vector.token")], "{found:?}");
     assert!(before == store::objects(&cluster.store()));
     drop(client);
     cluster.stop(Stop::Fast);

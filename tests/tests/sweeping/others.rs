@@ -56,6 +56,58 @@ fn what_is_not_ours_is_never_listed_or_deleted() {
     assert_recall(&mut client, &items, &source.vectors(200), 0.95);
 }
 
+/// Folders that nobody sweeps because they do not say whose they are: those of this database's indexes,
+/// and any that has a damaged claim. Looked at only, whatever their content.
+#[test]
+fn a_dry_run_lists_folders_whose_owner_is_not_known() {
+    let cluster = strict();
+    cluster.damaged();
+    let mut client = cluster.client();
+    let (items, mut source) = indexed(&mut client, "items", 300);
+    indexed(&mut client, "gone", 200);
+    let uuids = ["items_index", "gone_index"].map(|index| info(&mut client, index).uuid);
+    let [items_uuid, gone_uuid] = &uuids;
+    client.batch_execute("DROP TABLE gone").expect("dropped");
+    let claims = uuids.each_ref().map(|uuid| cluster.store().join(uuid).join("owner.json"));
+    let ours = claims.each_ref().map(|claim| fs::read(claim).expect("a claim"));
+    for claim in &claims {
+        fs::write(claim, "no JSON").expect("damaged");
+    }
+    let before = store::objects(&cluster.store());
+    let mut listed = sweep(&mut client, true);
+    listed.sort_by_key(|line| line.prefix == *gone_uuid);
+    let told: Vec<_> = listed.iter().map(|l| (l.prefix.as_str(), l.reason.as_str())).collect();
+    let damaged = "damaged owner.json";
+    assert_eq!(told, [(items_uuid.as_str(), damaged), (gone_uuid.as_str(), damaged)]);
+    for line in &listed {
+        let below = before.iter().filter(|(key, _)| key.starts_with(&line.prefix));
+        let (objects, bytes) = below.fold((0, 0), |(n, sum), (_, body)| (n + 1, sum + body.len()));
+        assert_eq!(
+            (usize::try_from(line.objects), usize::try_from(line.bytes)),
+            (Ok(objects), Ok(bytes))
+        );
+        assert!(line.since.is_none() && !line.deleted, "{line:?}");
+    }
+    assert!(sweep(&mut client, false).is_empty(), "it is not swept");
+    // Of those without a claim only this database's: any folder could be called like that.
+    for claim in &claims {
+        fs::remove_file(claim).expect("removed");
+    }
+    let listed = sweep(&mut client, true);
+    let told: Vec<_> = listed.iter().map(|l| (l.prefix.as_str(), l.reason.as_str())).collect();
+    assert_eq!(told, [(items_uuid.as_str(), "missing owner.json")]);
+    assert!(sweep(&mut client, false).is_empty(), "it is not swept");
+    for (claim, body) in claims.iter().zip(&ours) {
+        assert!(!claim.exists(), "the sweep made a claim");
+        fs::write(claim, body).expect("brought back");
+    }
+    assert!(before.len() == store::objects(&cluster.store()).len(), "something was deleted");
+    let swept = sweep(&mut client, false);
+    let told: Vec<_> = swept.iter().map(|l| (l.prefix.as_str(), l.reason.as_str())).collect();
+    assert_eq!(told, [(gone_uuid.as_str(), "dropped index")]);
+    assert_recall(&mut client, &items, &source.vectors(50), 0.95);
+}
+
 /// Two clusters that share a store see each other's folders, and leave them.
 #[test]
 fn another_cluster_in_the_same_store() {

@@ -3,10 +3,12 @@
 //! Nothing stops at the first fault: each is told, and what can still be read is read. A store that
 //! cannot be asked is an error, not a fault.
 
-use bytes::Bytes;
+mod contents;
+mod vectors;
+
 use futures::stream::{self, StreamExt};
 use serde_json::Value;
-use storage::{ErrorKind, Piece};
+use storage::ErrorKind;
 use zarrs::metadata::v3::GroupMetadataV3;
 
 use crate::arrays::{self, ArraySpec, CHECKSUM_BYTES, COUNT, VECTORS};
@@ -14,19 +16,14 @@ use crate::attributes::SegmentAttributes;
 use crate::error::{Result, SegmentError};
 use crate::load::pieces;
 use crate::reader::Reader;
-use crate::resident::ResidentView;
-use crate::shard::{ShardIndex, index_bytes, parse_index, shard_key};
+use crate::shard::{index_bytes, shard_key};
 use crate::writer::METADATA;
+
+pub use contents::Contents;
 
 /// Reads under way at once, each of at most 4 MB: a check takes little memory, however large the
 /// segment is.
 const AT_ONCE: usize = 4;
-
-/// Inner chunks that lie side by side are read together up to this many bytes.
-const READ_BYTES: u64 = 4 << 20;
-
-/// Rows of a block in memory looked at between two questions whether to stop.
-const STRIDE: usize = 1 << 14;
 
 /// Something that is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,20 +40,15 @@ impl Fault {
     /// # Errors
     /// The error, when it tells nothing about an object.
     pub fn of(error: SegmentError) -> Result<Self> {
-        match error {
-            SegmentError::Corrupt { key, what } => Ok(Self { key, what }),
-            SegmentError::Version { .. } => {
-                let what = error.to_string();
-                let SegmentError::Version { key, .. } = error else { return Err(error) };
-                Ok(Self { key, what })
-            }
-            SegmentError::Storage(ref cause) => {
-                let key = cause.key().unwrap_or_default().to_owned();
+        let fault = |key: &str, what: String| Ok(Self { key: key.to_owned(), what });
+        match &error {
+            SegmentError::Corrupt { key, what } => fault(key, what.clone()),
+            SegmentError::Version { key, .. } => fault(key, error.to_string()),
+            SegmentError::Storage(cause) => {
+                let key = cause.key().unwrap_or_default();
                 match cause.kind() {
-                    ErrorKind::NotFound => {
-                        Ok(Self { key, what: "the object does not exist".into() })
-                    }
-                    ErrorKind::Corrupt => Ok(Self { key, what: cause.detail() }),
+                    ErrorKind::NotFound => fault(key, "the object does not exist".into()),
+                    ErrorKind::Corrupt => fault(key, cause.detail()),
                     _ => Err(error),
                 }
             }
@@ -75,61 +67,6 @@ pub struct Verified {
     pub bytes: u64,
     /// The content of the arrays beside `vectors`.
     pub contents: Contents,
-}
-
-/// The content of the arrays beside `vectors` as checksums, by which what is stored and what is in
-/// memory can be compared. None of an array that cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Contents([Option<u32>; COUNT]);
-
-impl Contents {
-    /// What a block in memory holds. `None` when `stop` has said so.
-    pub fn of(view: &ResidentView<'_>, stop: &dyn Fn() -> bool) -> Option<Self> {
-        let (codes, graph) = (view.codes(), view.graph());
-        let mut sums = [0u32; 3];
-        let mut list = Vec::with_capacity(graph.neighbors.width() * size_of::<u32>());
-        for row in 0..view.rows() as u32 {
-            if (row as usize).is_multiple_of(STRIDE) && stop() {
-                return None;
-            }
-            list.clear();
-            for place in 0..graph.neighbors.width() {
-                list.extend_from_slice(&graph.neighbors.get(row, place).to_le_bytes());
-            }
-            let parts = [codes.code(row), bytemuck::cast_slice(codes.factors(row)), &list];
-            for (sum, part) in sums.iter_mut().zip(parts) {
-                *sum = crc32c::crc32c_append(*sum, part);
-            }
-        }
-        let [codes, factors, neighbors] = sums.map(Some);
-        let sum = |bytes: &[u8]| Some(crc32c::crc32c(bytes));
-        let integers = |integers: &[u32]| sum(bytemuck::cast_slice(integers));
-        Some(Self([
-            codes,
-            factors,
-            neighbors,
-            integers(graph.upper_nodes),
-            integers(graph.upper_offsets),
-            integers(graph.upper_neighbors),
-            sum(bytemuck::cast_slice(view.all_tids())),
-            integers(view.tid_offsets()),
-            sum(bytemuck::cast_slice(view.centroid())),
-        ]))
-    }
-
-    /// Names of the arrays of which both know the content, and not the same.
-    pub fn differing(&self, other: &Self, attributes: &SegmentAttributes) -> Vec<&'static str> {
-        let specs = arrays::arrays(attributes);
-        let both = specs.iter().zip(self.0.iter().zip(&other.0));
-        both.filter(|(_, pair)| matches!(pair, (Some(one), Some(other)) if one != other))
-            .map(|(spec, _)| spec.name)
-            .collect()
-    }
-
-    /// Whether all arrays could be read.
-    pub fn is_whole(&self) -> bool {
-        self.0.iter().all(Option::is_some)
-    }
 }
 
 impl Reader {
@@ -165,61 +102,6 @@ impl Reader {
         let sound = self.verify_sizes(chunks.collect(), &mut bytes, tell).await?;
         let contents = self.verify_arrays(&specs, &sound, tell).await?;
         Ok(Verified { bytes, contents })
-    }
-
-    /// Reads all rows of `vectors` in their order, hands each inner chunk with its number to
-    /// `visit`, and tells what is wrong with the others. Of an object that is missing or short
-    /// [`verify`](Self::verify) tells, too.
-    ///
-    /// # Errors
-    /// Those of the store that are no fault of an object.
-    pub async fn verify_vectors(
-        &self,
-        tell: &mut Tell<'_>,
-        visit: &mut (dyn FnMut(u32, &Bytes) + Send),
-    ) -> Result<()> {
-        let attributes = self.attributes();
-        for shard in 0..attributes.shards() {
-            let Some(index) = self.verify_index(shard, tell).await? else { continue };
-            let first = shard * attributes.chunks_per_shard();
-            let key = self.key(&shard_key(shard));
-            let mut reads = stream::iter(together(&index))
-                .map(|chunks| {
-                    let range = index[chunks.start].start..index[chunks.end - 1].end;
-                    let key = &key;
-                    async move { (chunks, self.read(key, range).await) }
-                })
-                .buffered(AT_ONCE);
-            while let Some((chunks, body)) = reads.next().await {
-                let body = match body {
-                    Ok(body) => body,
-                    Err(error) => {
-                        tell(Fault::of(error)?);
-                        continue;
-                    }
-                };
-                let start = index[chunks.start].start;
-                for at in chunks {
-                    let range = index[at].clone();
-                    let part = (range.start - start) as usize..(range.end - start) as usize;
-                    let decoded = match self.codec().decode(&body.slice(part)) {
-                        Ok(decoded) => decoded,
-                        Err(_) => {
-                            let piece = Piece { key: key.as_str().into(), range };
-                            match self.decode_again(&piece, &mut Default::default()).await {
-                                Ok(decoded) => decoded,
-                                Err(error) => {
-                                    tell(Fault::of(error)?);
-                                    continue;
-                                }
-                            }
-                        }
-                    };
-                    visit(first + at as u32, &decoded);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Compares a metadata object with what is written for these attributes; returns its bytes.
@@ -337,57 +219,6 @@ impl Reader {
         }
         Ok(Contents(contents))
     }
-
-    /// Reads the index of a shard; where its inner chunks lie, as far as that can be known.
-    async fn verify_index(&self, shard: u32, tell: &mut Tell<'_>) -> Result<Option<ShardIndex>> {
-        let (attributes, length) = (self.attributes(), index_bytes(self.attributes()));
-        let key = self.key(&shard_key(shard));
-        let size = match self.store().size(&key).await {
-            Ok(size) => size,
-            Err(error) => {
-                tell(Fault::of(error.into())?);
-                return Ok(None);
-            }
-        };
-        let Some(start) = size.checked_sub(length) else {
-            tell(Fault { key, what: format!("{size} bytes, too few for an index of {length}") });
-            return Ok(None);
-        };
-        let computed = self.codec().fixed_bytes().map(|fixed| -> ShardIndex {
-            let chunks = u64::from(attributes.chunks_in_shard(shard));
-            (0..chunks).map(|chunk| chunk * fixed..(chunk + 1) * fixed).collect()
-        });
-        let read = async {
-            let bytes = self.read(&key, start..size).await?;
-            let index = parse_index(attributes, self.codec(), shard, &bytes, size);
-            let corrupt = |what: String| {
-                SegmentError::corrupt(&*key, format!("{what} in bytes {start} to {size}"))
-            };
-            let index = index.map_err(corrupt)?;
-            let ends = index.iter().map(|range| range.end);
-            let starts = index.iter().map(|range| range.start).chain([start]);
-            if !std::iter::once(0).chain(ends).eq(starts) {
-                return Err(corrupt("an index whose inner chunks leave gaps".into()));
-            }
-            Ok(index)
-        };
-        match (read.await, computed) {
-            (Ok(index), None) => Ok(Some(index)),
-            (Ok(index), Some(computed)) => {
-                if index != computed {
-                    tell(Fault { key, what: "an index that is not that of its chunks".into() });
-                }
-                Ok(Some(computed))
-            }
-            (Err(error), computed) => {
-                tell(Fault::of(error)?);
-                // An object of another size has been told of, and its chunks are not where they
-                // belong.
-                let whole = |index: &ShardIndex| index.last().is_none_or(|last| last.end <= size);
-                Ok(computed.filter(whole))
-            }
-        }
-    }
 }
 
 /// The metadata of all arrays: names of the objects, and what they hold.
@@ -407,16 +238,4 @@ fn metadata(attributes: &SegmentAttributes) -> Result<Vec<(String, Value)>> {
             Ok((format!("{name}/{METADATA}"), value))
         })
         .collect()
-}
-
-/// Groups of inner chunks to read together.
-fn together(index: &ShardIndex) -> Vec<std::ops::Range<usize>> {
-    let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
-    for (at, range) in index.iter().enumerate() {
-        match groups.last_mut() {
-            Some(group) if range.end - index[group.start].start <= READ_BYTES => group.end = at + 1,
-            _ => groups.push(at..at + 1),
-        }
-    }
-    groups
 }

@@ -126,6 +126,7 @@ mod tests {
             ("Rows Reranked", "reranked"),
             ("Rows In Cache", "cache_hits"),
             ("Rows From Table", "heap_rows"),
+            ("Rows Refined", "refined"),
             ("Graph Walks", "walks"),
             ("Code Sweeps", "sweeps"),
             ("Rows Swept", "swept_rows"),

@@ -88,7 +88,7 @@ mod tests {
                     ));
                 }
             }
-            let late = get::<i64>("SELECT late FROM s3vector_last_scan()");
+            let late = get::<i32>("SELECT late FROM s3vector_last_scan()");
             assert_eq!(late, 0);
         }
     }

@@ -82,6 +82,9 @@ fn write_text(output: &Output, scan: &ScanStatistics) {
         output.number(c"Delta Rows", scan.delta_rows.into());
     }
     output.text(c"Rows Reranked", &reranked(scan));
+    if scan.refined > 0 {
+        output.number(c"Rows Refined", scan.refined.into());
+    }
     if scan.late > 0 {
         output.number(c"Rows Late", scan.late.into());
     }
@@ -104,6 +107,7 @@ fn write_properties(output: &Output, scan: &ScanStatistics) {
     output.number(c"Rows Reranked", scan.reranked.into());
     output.number(c"Rows In Cache", scan.cache_hits.into());
     output.number(c"Rows From Table", scan.heap_rows.into());
+    output.number(c"Rows Refined", scan.refined.into());
     output.number(c"Rows Late", scan.late.into());
     output.number(c"Chunks Fetched", scan.chunks_fetched.into());
     output.number(c"Chunks From Redis", scan.redis_chunks.into());

@@ -34,9 +34,6 @@ pub const MAX_WAVE: usize = 1 << 14;
 /// their estimates and upper bounds are not looked at.
 pub const BULK: usize = 1024;
 
-/// Most rows that are refined together.
-const MAX_REFINED: usize = 1024;
-
 /// A row of one of a scan's segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowId {
@@ -348,7 +345,7 @@ impl Rerank {
             apart || rows[number].distance.is_exact() || self.mode != Mode::Strict
         };
         let placed = (0..end).take_while(|&number| is_placed(number)).count();
-        let wanted = want.min(MAX_REFINED).min(end);
+        let wanted = want.min(end);
         if placed < wanted {
             let rough: Vec<usize> = (placed..wanted).filter(|&number| !is_placed(number)).collect();
             self.rough.clear();

@@ -413,13 +413,16 @@ impl Scan {
     /// Has the operator compute the values of the rows that are to be refined: of the stored vector where
     /// it lies in the payload cache and is the row itself, else of the table's.
     fn refine(&mut self) {
-        pgrx::check_for_interrupts!();
         let (Some(query), Some(scan)) = (&self.query, self.scan) else { return };
         // SAFETY: the scan is the one under way.
         let mut operator = unsafe { Operator::of(scan.as_ptr(), query) };
         let mut exact = Vec::with_capacity(self.rerank.rough().len());
+        self.statistics.refined += self.rerank.rough().len() as u32;
         let mut elsewhere = Vec::new();
-        for &source in self.rerank.rough() {
+        for (number, &source) in self.rerank.rough().iter().enumerate() {
+            if number % 1024 == 0 {
+                pgrx::check_for_interrupts!();
+            }
             let cached = match source {
                 Source::Row(id) if !self.rounded => {
                     let place = Cached::of(&self.segments[id.segment as usize], id.row);
@@ -437,6 +440,7 @@ impl Scan {
             self.refine_by_table(&elsewhere, &mut operator, &mut exact);
         }
         self.rerank.add_refined(exact);
+        self.statistics.publish();
     }
 
     /// Adds the rows that the snapshot sees to `exact`, by the table's own vectors.

@@ -21,6 +21,8 @@ pub struct ScanStatistics {
     pub cache_hits: u32,
     /// Rows whose vector was read from the table because storage did not answer.
     pub heap_rows: u32,
+    /// Rows whose distance the operator itself computed, because it is too close to another's.
+    pub refined: u32,
     /// Inner chunks fetched through the storage worker.
     pub chunks_fetched: u32,
     /// Of those, the ones that Redis had.
@@ -56,6 +58,7 @@ impl AddAssign for ScanStatistics {
         self.reranked = self.reranked.saturating_add(other.reranked);
         self.cache_hits = self.cache_hits.saturating_add(other.cache_hits);
         self.heap_rows = self.heap_rows.saturating_add(other.heap_rows);
+        self.refined = self.refined.saturating_add(other.refined);
         self.chunks_fetched = self.chunks_fetched.saturating_add(other.chunks_fetched);
         self.redis_chunks = self.redis_chunks.saturating_add(other.redis_chunks);
         self.requests = self.requests.saturating_add(other.requests);

@@ -123,6 +123,11 @@ impl Form {
         matches!(self, ForUpdate | SkipLocked) || self.changes()
     }
 
+    /// Whether its rows are other ones where distances are out of order.
+    pub fn needs_order(self) -> bool {
+        matches!(self, Rank | Group | MergeJoin)
+    }
+
     /// Whether it asks for rows in no order: no index can help.
     pub fn is_unordered(self) -> bool {
         matches!(self, Unordered | Count)

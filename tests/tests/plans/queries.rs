@@ -157,7 +157,7 @@ impl Query {
         self.thorough = ef_search >= 40;
         let mut settings = vec![("s3vector.ef_search", ef_search.to_string())];
         let mut set = |name, value: &str| settings.push((name, value.to_owned()));
-        if aim == Aim::Anything && rng.u32(..6) == 0 {
+        if aim == Aim::Anything && !self.form.needs_order() && rng.u32(..6) == 0 {
             set("s3vector.rerank", ["relaxed", "off"][rng.usize(..2)]);
             self.strict = false;
         }

@@ -97,7 +97,7 @@ impl Segment {
         let (graph, rows) = (view.graph(), view.codes());
         let mut scorer = QueryScorer { query, rows };
         let ef = ef.min(view.rows());
-        let mut found: Vec<Candidate> = Vec::new();
+        let mut found: Vec<Candidate> = Vec::with_capacity(ef);
         let mut way = SketchScorer { query, nodes: view.sketches() };
         self.searcher.start_by(&graph, &mut way, &mut scorer, ef);
         let mut taken = 0;

@@ -134,7 +134,7 @@ pub struct Rerank {
     /// Whether the rows of one fetch are handed out without looking at lower bounds again.
     one_wave: bool,
     largest_wave: usize,
-    /// Not settled, by rising lower bound.
+    /// Not settled, by rising lower bound, unless for one wave.
     pending: VecDeque<Candidate>,
     /// Settled, in no order.
     settled: Vec<Settled>,
@@ -210,9 +210,9 @@ impl Rerank {
             return;
         }
         self.pending.extend(candidates);
-        let rows = self.pending.make_contiguous();
-        if !rows.is_sorted_by(|a, b| a.lower <= b.lower) {
-            rows.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
+        // One wave takes what is near, in whatever order.
+        if !self.one_wave {
+            sort(&mut self.pending);
         }
     }
 
@@ -395,21 +395,30 @@ impl Rerank {
         if threshold > self.beyond && self.pending.len() < self.largest_wave {
             return Step::More;
         }
-        let near = self.pending.partition_point(|candidate| candidate.lower <= threshold);
-        // One wave may need none of them; otherwise all that is nearer is ready.
-        let least = usize::from(!self.one_wave);
-        let count = near.clamp(least, self.largest_wave);
         // A row whose upper bound is below all but `want` lower bounds is among the next `want`.
         let certain = match self.mode {
             Mode::Relaxed => self.lower_bound_of_the_next_after(want),
             Mode::Strict | Mode::Off => f64::NEG_INFINITY,
         };
-        for candidate in self.pending.drain(..count) {
-            if candidate.upper < certain {
-                self.settled.push(estimated(&candidate));
-            } else {
-                self.wave.push(candidate.id);
-            }
+        let (settled, wave) = (&mut self.settled, &mut self.wave);
+        let mut take = |candidate: &Candidate| match candidate.upper < certain {
+            true => settled.push(estimated(candidate)),
+            false => wave.push(candidate.id),
+        };
+        let near = |candidate: &Candidate| candidate.lower <= threshold;
+        if self.one_wave && self.pending.len() <= self.largest_wave {
+            self.pending.retain(|candidate| {
+                if near(candidate) {
+                    take(candidate);
+                }
+                !near(candidate)
+            });
+        } else {
+            sort(&mut self.pending);
+            // One wave may need none of them; otherwise all that is nearer is ready.
+            let least = usize::from(!self.one_wave);
+            let count = self.pending.partition_point(near).clamp(least, self.largest_wave);
+            self.pending.drain(..count).for_each(|candidate| take(&candidate));
         }
         self.credit = if self.one_wave { want } else { 0 };
         // In relaxed mode there may be nothing to fetch: then something is settled.
@@ -426,6 +435,14 @@ impl Rerank {
             return f64::INFINITY;
         }
         *self.lowers.select_nth_unstable_by(want, f64::total_cmp).1
+    }
+}
+
+/// Puts candidates in order of their lower bounds.
+fn sort(candidates: &mut VecDeque<Candidate>) {
+    let candidates = candidates.make_contiguous();
+    if !candidates.is_sorted_by(|a, b| a.lower <= b.lower) {
+        candidates.sort_unstable_by(|a, b| a.lower.total_cmp(&b.lower));
     }
 }
 

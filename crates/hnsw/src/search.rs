@@ -68,6 +68,8 @@ impl Searcher {
     }
 
     /// Walks from the entry point through the upper levels; leaves the rows to go on from.
+    // Inlined into what calls it, the walk is slower.
+    #[inline(never)]
     fn descend(&mut self, graph: &GraphView<'_>, nodes: &mut impl Scorer, ef: usize) {
         let upper = graph.upper_nodes.len();
         self.from.clear();
@@ -93,6 +95,7 @@ impl Searcher {
     }
 
     /// Walks over level 0 from where the descent has led.
+    #[inline(never)]
     fn spread(&mut self, graph: &GraphView<'_>, scorer: &mut impl Scorer, ef: usize) {
         let rows = graph.rows();
         self.discarded.clear();

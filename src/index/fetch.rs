@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::candidates::Segment;
 use super::heap::HeapVectors;
+use super::operator::Operator;
 use super::rerank::RowId;
 use super::statistics::ScanStatistics;
 use crate::errors::Failure;
@@ -54,6 +55,8 @@ pub struct Wanted<'a> {
     pub segments: &'a [Segment],
     /// The scan, for reading the table.
     pub scan: pg_sys::IndexScanDesc,
+    /// Whether the operator is to compute the distances of rows that lie in the payload cache.
+    pub by_operator: bool,
 }
 
 /// Buffers reused from wave to wave.
@@ -86,6 +89,9 @@ impl Fetcher {
         wave.iter().for_each(|id| segment(id).prefetch_tid_offsets(id.row));
         payload_cache::prefetch_entries(self.places.iter().map(|place| place.chunk));
         self.places.iter().take(AHEAD).for_each(Cached::prefetch);
+        // SAFETY: the scan is the one under way.
+        let mut operator =
+            wanted.by_operator.then(|| unsafe { Operator::of(wanted.scan, wanted.query) });
         for (number, id) in wave.iter().enumerate() {
             if let Some(later) = self.places.get(number + AHEAD) {
                 later.prefetch();
@@ -93,14 +99,22 @@ impl Fetcher {
             let segment = segment(id);
             segment.prefetch_tids(id.row);
             let payload = segment.view().payload();
-            let found = self.places[number].distance(wanted.query, payload, &mut self.row_bytes);
+            let place = &self.places[number];
+            let found = match &mut operator {
+                Some(operator) => place
+                    .decode(payload, &mut self.row_bytes, operator.row_mut())
+                    .then(|| Interval::exact(operator.value())),
+                None => place.distance(wanted.query, payload, &mut self.row_bytes),
+            };
             if found.is_none() {
                 self.missing.push(number);
             }
             self.distances.push(found);
         }
         statistics.reranked += wave.len() as u32;
-        statistics.cache_hits += (wave.len() - self.missing.len()) as u32;
+        let hits = (wave.len() - self.missing.len()) as u32;
+        statistics.cache_hits += hits;
+        statistics.refined += if wanted.by_operator { hits } else { 0 };
         statistics.count_lookups(&before);
         if !self.missing.is_empty() {
             let started = Instant::now();

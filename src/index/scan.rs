@@ -380,7 +380,14 @@ impl Scan {
         pgrx::check_for_interrupts!();
         if let (Some(query), Some(scan)) = (&self.query, self.scan) {
             let wave = self.rerank.wave().to_vec();
-            let wanted = Wanted { query, segments: &self.segments, scan: scan.as_ptr() };
+            // Where most rows are refined, looking them up twice takes longer.
+            let often = 2 * self.statistics.refined > self.statistics.reranked;
+            let wanted = Wanted {
+                query,
+                segments: &self.segments,
+                scan: scan.as_ptr(),
+                by_operator: often && self.strict && !self.rounded,
+            };
             let distances = self.fetcher.distances(&wanted, &wave, &mut self.statistics);
             self.rerank.settle(distances);
             // The first wave is as large as the plan is expected to need; should it need more, it is

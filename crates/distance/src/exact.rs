@@ -5,7 +5,7 @@ use half::f16;
 use crate::{Element, Metric, Payload, dot, dot_and_norm, l2_squared};
 
 /// Elements decoded at a time when stored bytes are unaligned: one kilobyte or two on the stack.
-const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 
 /// Sums over a query and a row, in single precision.
 #[derive(Clone, Copy, Debug, Default)]

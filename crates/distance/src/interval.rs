@@ -4,6 +4,7 @@
 //! of its own, which depends on how pgvector was compiled. A payload of half precision is not even the
 //! row itself. What is certain of the operator's value is an interval.
 
+use crate::exact::BLOCK;
 use crate::{ExactQuery, Metric, Payload};
 
 /// Largest relative error of an operation in single precision.
@@ -14,6 +15,8 @@ const TINY: f64 = 1.401_298_464_324_817e-45;
 const HALF_UNIT: f64 = 1.0 / 2048.0;
 /// Largest absolute error of rounding a number below half precision's normal range: `2^-25`.
 const HALF_TINY: f64 = 1.0 / 33_554_432.0;
+/// Partial sums that every kernel has at least.
+const LANES: usize = 16;
 /// Errors of errors.
 const MORE: f64 = 1.02;
 /// Above this a sum may have overflowed in another order.
@@ -58,6 +61,13 @@ pub fn summing_error(dimensions: usize) -> f64 {
     MORE * (dimensions as f64 + 8.0) * UNIT
 }
 
+/// That of this crate's own sums: every kernel has [`LANES`] partial sums or more, and a row is summed up in
+/// blocks at most.
+fn own_summing_error(dimensions: usize) -> f64 {
+    let terms = dimensions.div_ceil(LANES) + dimensions.div_ceil(BLOCK) + LANES;
+    summing_error(terms)
+}
+
 impl ExactQuery {
     /// Whether distances to this query order rows at all: under cosine a zero vector has no
     /// direction.
@@ -84,20 +94,23 @@ impl ExactQuery {
             Payload::Float32 => 0.0,
             Payload::Float16 => MORE * HALF_UNIT * row_norm + terms.sqrt() * HALF_TINY,
         };
-        let error = summing_error(self.dimensions());
+        // Both sums may be off, the operator's and the one here.
+        let error = summing_error(self.dimensions()) + own_summing_error(self.dimensions());
         let value = self.value(&sums);
         match metric {
-            // The root halves the error of the sum: half of it here, half of it there.
+            // The root halves the error of the sum.
             Metric::L2 if f64::from(sums.main) < LARGEST => {
-                Interval::around(value, moved + error * (value + moved) + tiny.sqrt())
+                Interval::around(value, moved + 0.5 * error * (value + moved) + tiny.sqrt())
             }
             Metric::InnerProduct if query_norm * row_norm < LARGEST => {
-                let slack = query_norm * (moved + 2.0 * error * (row_norm + moved)) + tiny;
+                let slack = query_norm * (moved + error * (row_norm + moved)) + tiny;
                 Interval::around(value, slack)
             }
-            // The product's error and the norms', here and there.
+            // The product's error, and that of the norms, which scale it.
             Metric::Cosine if [query_squared, row_squared].iter().all(is_normal) => {
-                Interval::around(value, 2.0 * moved / row_norm + 4.0 * error)
+                let moved = 2.0 * moved / row_norm;
+                let similarity = (1.0 - value).abs() + moved;
+                Interval::around(value, moved + error * (1.0 + similarity))
             }
             _ => Interval::UNKNOWN,
         }
@@ -194,15 +207,16 @@ mod tests {
                 }
             }
             // And it is of use where numbers are in the normal range.
-            if (1e-6..=100.0).contains(&scale) && payload == Payload::Float32 {
-                let norms = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt();
-                let product = f64::from(norms(&query)) * f64::from(norms(&row));
+            let norm = |v: &[f32]| f64::from(v.iter().map(|x| x * x).sum::<f32>().sqrt());
+            let (query_norm, row_norm) = (norm(&query), norm(&row));
+            let normal = |norm: f64| (1e-8..1e8).contains(&norm);
+            if payload == Payload::Float32 && normal(query_norm) && normal(row_norm) {
                 let scale = match metric {
                     Metric::L2 => interval.lower,
-                    Metric::InnerProduct => product,
+                    Metric::InnerProduct => query_norm * row_norm,
                     Metric::Cosine => 1.0,
                 };
-                let most = scale * 10.0 * summing_error(row.len()) + 1e-19;
+                let most = scale * 10.0 * summing_error(row.len() + LANES) + 1e-19;
                 prop_assert!(interval.upper - interval.lower <= most, "{interval:?}");
             }
         }

@@ -39,6 +39,17 @@ thread_local! {
     static TOMBSTONES: RefCell<HashMap<Uuid, Tombstones>> = RefCell::default();
 }
 
+/// How far below its estimate the distance of a walk's candidate may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confidence {
+    /// As far as one wave allows for.
+    OneWave,
+    /// [`WAVES`] standard deviations.
+    Waves,
+    /// As sure as the bounds of a sweep.
+    Sure,
+}
+
 /// A segment's tombstones as of an epoch of the meta page.
 struct Tombstones {
     epoch: u32,
@@ -89,9 +100,8 @@ impl Segment {
         self.view().rows()
     }
 
-    /// Walks over the graph for up to `ef` candidates; `number` is the segment's in the scan. Their
-    /// lower bounds are wide ones, unless the rows come in `one_wave`.
-    pub fn walk(&mut self, number: u32, ef: usize, one_wave: bool) -> Vec<Candidate> {
+    /// Walks over the graph for up to `ef` candidates; `number` is the segment's in the scan.
+    pub fn walk(&mut self, number: u32, ef: usize, confidence: Confidence) -> Vec<Candidate> {
         let Some(query) = &self.query else { return Vec::new() };
         let view = self.graph.view();
         let (graph, rows) = (view.graph(), view.codes());
@@ -107,9 +117,14 @@ impl Segment {
             for candidate in new.iter().filter(|candidate| self.is_live(candidate.row)) {
                 let (code, factors) = (rows.code(candidate.row), rows.factors(candidate.row));
                 let bounds = query.bounds_around(candidate.score, code, factors);
-                let lower = match one_wave {
-                    false => query.bounds_within(WAVES, candidate.score, code, factors).lower,
-                    true => bounds.lower,
+                let lower = match confidence {
+                    Confidence::OneWave => bounds.lower,
+                    Confidence::Waves => {
+                        query.bounds_within(WAVES, candidate.score, code, factors).lower
+                    }
+                    Confidence::Sure => {
+                        query.distance_at(query.sure_lower_bound(candidate.score, code, factors))
+                    }
                 };
                 let id = RowId { segment: number, row: candidate.row };
                 let Bounds { estimate, upper, .. } = bounds;

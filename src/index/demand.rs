@@ -30,8 +30,8 @@ pub struct Demand {
     pub paging: bool,
     /// Whether it reads on past them while the distance stays the same.
     pub ties: bool,
-    /// Whether a node above relies on the order of the rows: a sort of ties, or a merge with other
-    /// scans.
+    /// Whether a node above relies on the order of the rows: a sort or a limit by ties, a merge with
+    /// other scans, grouping, windows.
     pub ordered: bool,
 }
 
@@ -155,7 +155,7 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::PlanState, context: *mut c_
                 let ties =
                     (*above.limit).limitOption == pg_sys::LimitOption::LIMIT_OPTION_WITH_TIES;
                 above.ahead = i64::from(ties);
-                above.ordered = false;
+                above.ordered = ties;
             }
             NodeTag::T_IndexScanState => {
                 note_scan(node.cast(), above);
@@ -174,13 +174,13 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::PlanState, context: *mut c_
             NodeTag::T_AppendState => all = true,
             NodeTag::T_MergeAppendState => (all, above.ordered) = (true, true),
             // Outer rows are read one by one, and come out never, once or many times.
-            NodeTag::T_NestLoopState
-            | NodeTag::T_HashJoinState
-            | NodeTag::T_MergeJoinState
+            NodeTag::T_NestLoopState | NodeTag::T_HashJoinState | NodeTag::T_ProjectSetState => {
+                above.direct = false
+            }
+            NodeTag::T_MergeJoinState
             | NodeTag::T_UniqueState
             | NodeTag::T_GroupState
-            | NodeTag::T_WindowAggState
-            | NodeTag::T_ProjectSetState => above.direct = false,
+            | NodeTag::T_WindowAggState => (above.direct, above.ordered) = (false, true),
             _ => flows = ptr::null_mut(),
         }
         let mut context = Context { above, flows, all };

@@ -30,6 +30,19 @@ use distance::Interval;
 /// Most rows that are settled together, whatever memory there is.
 pub const MAX_WAVE: usize = 1 << 14;
 
+/// After all distances, those too that are no numbers: these come last, as in PostgreSQL.
+const END: f64 = f64::NAN;
+
+/// The nearer of two distances.
+fn nearer(a: f64, b: f64) -> f64 {
+    if is_near(a, b) { a } else { b }
+}
+
+/// Whether a distance is not farther than another.
+fn is_near(distance: f64, due: f64) -> bool {
+    distance.total_cmp(&due).is_le()
+}
+
 /// Rows wanted from which on a wave is simply the next candidates: it is large in any case, and
 /// their estimates and upper bounds are not looked at.
 pub const BULK: usize = 1024;
@@ -142,8 +155,8 @@ pub struct Rerank {
     ready: VecDeque<Settled>,
     /// The distance of a row that is not a candidate yet is not below this.
     beyond: f64,
-    /// That of a row that was given up is not below this.
-    shed: f64,
+    /// That of a row that was given up is not below this; `None` when there are none.
+    shed: Option<f64>,
     wave: Vec<RowId>,
     rough: Vec<Source>,
     uppers: Vec<f64>,
@@ -165,7 +178,7 @@ impl Default for Rerank {
             settled: Vec::new(),
             ready: VecDeque::new(),
             beyond: f64::INFINITY,
-            shed: f64::INFINITY,
+            shed: None,
             wave: Vec::new(),
             rough: Vec::new(),
             uppers: Vec::new(),
@@ -197,7 +210,7 @@ impl Rerank {
         self.settled.extend(self.ready.drain(..));
         self.one_wave = false;
         self.credit = 0;
-        (self.beyond, self.shed) = (f64::NEG_INFINITY, f64::INFINITY);
+        (self.beyond, self.shed) = (f64::NEG_INFINITY, None);
     }
 
     /// Adds candidates, none of which was added before. The distances of rows that are still to be added
@@ -248,7 +261,7 @@ impl Rerank {
         for row in self.settled.split_off(most / 2) {
             match row.source {
                 Source::Row(id) => {
-                    self.shed = self.shed.min(row.distance.lower);
+                    self.shed = Some(nearer(self.shed.unwrap_or(END), row.distance.lower));
                     given_up.push(id);
                 }
                 // Nobody else knows of these.
@@ -258,6 +271,17 @@ impl Rerank {
         given_up
     }
 
+    /// How many of the settled rows may be as near as the `want`th of them.
+    pub fn settled_within(&mut self, want: usize) -> usize {
+        self.uppers.clear();
+        self.uppers.extend(self.settled.iter().map(|row| row.distance.upper));
+        if want == 0 || self.uppers.len() < want {
+            return self.uppers.len();
+        }
+        let farthest = *self.uppers.select_nth_unstable_by(want - 1, f64::total_cmp).1;
+        self.settled.iter().filter(|row| row.distance.lower <= farthest).count()
+    }
+
     /// Forgets the candidates, and returns which they were.
     pub fn forget_candidates(&mut self) -> impl Iterator<Item = RowId> + '_ {
         self.pending.drain(..).map(|candidate| candidate.id)
@@ -265,8 +289,9 @@ impl Rerank {
 
     /// No row that is still unknown, or was given up, is nearer than this.
     fn horizon(&self) -> f64 {
-        let pending = self.pending.front().map_or(f64::INFINITY, |next| next.lower);
-        pending.min(self.beyond).min(self.shed)
+        let pending = self.pending.front().map_or(END, |next| next.lower);
+        let beyond = if self.beyond == f64::INFINITY { END } else { self.beyond };
+        nearer(nearer(pending, beyond), self.shed.unwrap_or(END))
     }
 
     /// The next step, if the caller wants `want` more rows.
@@ -278,14 +303,14 @@ impl Rerank {
         // What the last wave was planned for is handed out without looking at bounds again; what it was
         // not planned for waits for the next one, because the bounds are narrow.
         let due = match self.one_wave {
-            true if self.credit > 0 => f64::INFINITY,
+            true if self.credit > 0 => END,
             true if !self.pending.is_empty() => f64::NEG_INFINITY,
             _ => horizon,
         };
         if let Some(step) = self.make_ready(want.max(1), due) {
             return step;
         }
-        if self.shed <= horizon && self.shed < f64::INFINITY {
+        if self.shed.is_some_and(|shed| is_near(shed, horizon)) {
             return Step::Again;
         }
         match (self.pending.is_empty(), self.beyond == f64::INFINITY) {
@@ -328,8 +353,7 @@ impl Rerank {
     /// Puts the next rows in order, of those that are not farther than `due`: `want` of them, if there are
     /// as many. Or says that some of these must be refined first. `None` when there are none.
     fn make_ready(&mut self, want: usize, due: f64) -> Option<Step> {
-        // Distances that are no numbers come last.
-        let is_due = |row: &mut Settled| row.distance.lower <= due || due == f64::INFINITY;
+        let is_due = |row: &mut Settled| is_near(row.distance.lower, due);
         // Nothing is ready: its memory is used.
         let mut rows = Vec::from(std::mem::take(&mut self.ready));
         rows.extend(self.settled.extract_if(.., is_due));
@@ -339,9 +363,9 @@ impl Rerank {
         // not known yet.
         let is_placed = |number: usize| {
             let Interval { lower, upper } = rows[number].distance;
-            let next = rows.get(number + 1).map_or(due, |next| next.distance.lower.min(due));
+            let next = rows.get(number + 1).map_or(due, |next| nearer(next.distance.lower, due));
             let several = self.rounded && rows[number].id().is_some();
-            let apart = self.last <= lower && upper <= next && !several;
+            let apart = self.last <= lower && is_near(upper, next) && !several;
             apart || rows[number].distance.is_exact() || self.mode != Mode::Strict
         };
         let placed = (0..end).take_while(|&number| is_placed(number)).count();
@@ -786,7 +810,11 @@ mod tests {
             let mut rows: Vec<Candidate> = truth
                 .iter()
                 .enumerate()
-                .map(|(row, d)| candidate(row as u32, d - random() * width, d + random() * width))
+                .map(|(row, d)| match d.is_finite() {
+                    true => candidate(row as u32, d - random() * width, d + random() * width),
+                    // Nothing is known of these.
+                    false => candidate(row as u32, f64::NEG_INFINITY, f64::INFINITY),
+                })
                 .collect();
             rows.sort_by(|a, b| a.lower.total_cmp(&b.lower));
             Self { rows, next: 0, size: 7 }
@@ -858,6 +886,9 @@ mod tests {
                 Step::Fetch => {
                     let mut distance = |id: &RowId| {
                         let value = truth[id.row as usize];
+                        if !value.is_finite() {
+                            return Some(Interval::UNKNOWN);
+                        }
                         let above = SECOND_FARTHER.max(random()) * error;
                         Some(Interval { lower: value - random() * error, upper: value + above })
                     };
@@ -917,6 +948,23 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_is_infinite_or_no_number_comes_last_within_any_memory() {
+        for (seed, most) in [(1, 1000), (2, 40), (3, 5)] {
+            let mut random = numbers(seed);
+            let kinds = |random: f64| match (random * 4.0) as u32 {
+                0 => f64::INFINITY,
+                1 => f64::NAN,
+                _ => random,
+            };
+            let truth: Vec<f64> = (0..300).map(|_| kinds(random())).collect();
+            let (rows, _, late) = sweep(&truth, (0.02, 1e-6), most, Refined::Row, &mut random);
+            let values: Vec<f64> = rows.iter().map(|&row| truth[row as usize]).collect();
+            assert!(values.is_sorted_by(|a, b| a.total_cmp(b).is_le()), "{most}: {values:?}");
+            assert_eq!((rows.len(), late), (300, 0));
         }
     }
 

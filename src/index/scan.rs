@@ -16,7 +16,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::ahead::TablePages;
-use super::candidates::{Segment, dead_entries};
+use super::candidates::{Confidence, Segment, dead_entries};
 use super::code_sweep::Sweep;
 use super::demand::{self, Demand};
 use super::fetch::{Cached, Fetcher, Wanted};
@@ -173,6 +173,8 @@ struct Scan {
     ever_started: bool,
     /// Rows the plan will read, where it says.
     wanted: Option<usize>,
+    /// Whether the plan reads on while the distance stays the same.
+    ties: bool,
     /// `None` for a NULL query or one without direction: any order will do.
     query: Option<ExactQuery>,
     /// Whether rows come in exact order.
@@ -275,6 +277,7 @@ impl Scan {
     /// Finds the first candidates, in the way that suits what the plan is expected to read.
     fn begin(&mut self, mode: settings::Rerank, demand: Demand, delta: Vec<Settled>) {
         self.wanted = demand.exact.then_some(demand.rows as usize);
+        self.ties = demand.ties;
         self.wave_rows = settings::wave_rows().max(demand.rows.min(MAX_FIRST_WAVE) as usize);
         let Some(query) = &self.query else {
             self.rerank.start(mode, false, false);
@@ -295,8 +298,13 @@ impl Scan {
             Start::Walk { ef, allowance, .. } => {
                 self.allowance = allowance;
                 let mut found = Vec::new();
+                let confidence = match (one_wave, demand.ties) {
+                    (true, _) => Confidence::OneWave,
+                    (false, false) => Confidence::Waves,
+                    (false, true) => Confidence::Sure,
+                };
                 for (number, segment) in self.segments.iter_mut().enumerate() {
-                    found.append(&mut segment.walk(number as u32, ef, one_wave));
+                    found.append(&mut segment.walk(number as u32, ef, confidence));
                 }
                 self.statistics.walks += self.segments.len() as u32;
                 self.statistics.candidates += found.len() as u32;
@@ -397,6 +405,15 @@ impl Scan {
             self.wave_rows = next.max(settings::wave_rows()).min(largest_wave());
             self.waves += 1;
             self.make_room();
+            // More rows at one distance than the walk is good for: nothing has been handed out yet.
+            let many = |wanted| self.rerank.settled_within(wanted) > self.allowance;
+            if self.ties
+                && self.sweep.is_none()
+                && self.emitted == 0
+                && self.wanted.is_some_and(many)
+            {
+                self.begin_sweep();
+            }
             self.statistics.publish();
         }
     }

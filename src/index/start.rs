@@ -62,8 +62,8 @@ impl Start {
         if demand.exact && !demand.paging && demand.rows <= usual / 2.0 {
             return Self::walk(usual, &demand);
         }
-        // Where order matters above, no row may come late: none does that LIMIT ends before.
-        let may_pass = demand.ordered && !demand.exact && ef > usual;
+        // Where order matters above, no row may come late: none does where LIMIT ends before.
+        let may_pass = demand.ordered && !demand.exact;
         let walk = ef * (1.0 + ef / CROWD) * ROWS_A_CANDIDATE * segments as f64;
         let dear = ef > usual && rows as f64 <= walk * width.preference;
         if demand.rows.is_infinite() || may_pass || dear {
@@ -143,7 +143,7 @@ mod tests {
         let ordered = |demand| Demand { ordered: true, ..demand };
         let start = |demand| Start::choose(ordered(demand), 100, 1, 1_000_000);
         assert_eq!(start(expected(60.0)), Start::Sweep);
+        assert_eq!(start(expected(1.0)), Start::Sweep);
         assert_eq!(start(limit(60.0)), Start::Walk { ef: 240, allowance: 120, one_wave: true });
-        assert_eq!(start(expected(20.0)), Start::Walk { ef: 100, allowance: 70, one_wave: false });
     }
 }

@@ -306,3 +306,77 @@ fn nodes_above_that_rely_on_order_get_it() {
         }
     }
 }
+
+/// Statements that go wrong, or fail, where rows come out of order. `{d}` is the distance.
+const BY_DISTANCE: [&str; 8] = [
+    "SELECT DISTINCT {d} AS d FROM t ORDER BY d LIMIT 10",
+    "SELECT DISTINCT ON ({d}) {d} AS d, id FROM t ORDER BY {d}, id LIMIT 6",
+    "SELECT n, d FROM (SELECT count(*) OVER (ORDER BY {d}) AS n, {d} AS d FROM t) s ORDER BY d LIMIT 200",
+    "SELECT d, l FROM (SELECT {d} AS d, lag({d}) OVER (ORDER BY {d}) AS l FROM t) s WHERE d < l LIMIT 10",
+    "SELECT {d} AS d, id FROM t WHERE id % 10 = 3 ORDER BY d, id LIMIT 10",
+    "SELECT {d} AS d, id FROM t ORDER BY d, id LIMIT 10",
+    "SELECT {d} AS d FROM t GROUP BY 1 ORDER BY 1 LIMIT 5",
+    "SELECT s.d, s.id FROM (SELECT {d} AS d, id FROM t ORDER BY {d}) s
+         JOIN (SELECT DISTINCT {d} AS d FROM t WHERE id % 50 = 3 ORDER BY {d}) u ON s.d = u.d
+         ORDER BY s.d, s.id LIMIT 10",
+];
+
+#[test]
+fn statements_that_compare_distances_answer_as_without_the_index() {
+    let cluster = cluster();
+    let mut client = cluster.client();
+    // Bits, of which many rows are equally far; and numbers, of which none are.
+    for element in ["(random() < 0.5)::int", "random() - random()"] {
+        client
+            .batch_execute(&format!(
+                "DROP TABLE IF EXISTS t; CREATE TABLE t (id int, v vector(32)); SELECT setseed(0.3);
+                 INSERT INTO t SELECT i, (SELECT array_agg(({element})::real)::vector
+                     FROM generate_series(1, 32) WHERE i > 0) FROM generate_series(1, 8000) i;
+                 CREATE INDEX t_v ON t USING s3vector (v) WITH (bits = '1'); ANALYZE t;
+                 SET enable_hashjoin = off; SET enable_nestloop = off; SET enable_hashagg = off"
+            ))
+            .expect("a table");
+        for query in 1..=12 {
+            let query = format!("v <-> (SELECT l2_normalize(v) FROM t WHERE id = {query})");
+            for statement in BY_DISTANCE {
+                let sql = statement.replace("{d}", &query);
+                let all = format!("SELECT array_agg(s::text) FROM ({sql}) s");
+                let mut answer = |index: bool| {
+                    let settings = format!(
+                        "SET enable_indexscan = {index}; SET enable_seqscan = {}; SET enable_sort = {}",
+                        !index, !index
+                    );
+                    client.batch_execute(&settings).expect("settings");
+                    let row = client.query_one(&all, &[]);
+                    row.unwrap_or_else(|error| panic!("{sql}: {error:?}"))
+                        .get::<_, Option<Vec<String>>>(0)
+                };
+                assert_eq!(answer(true), answer(false), "{sql}");
+                let scan = last_scan(&mut client);
+                assert_eq!(scan.late, 0, "{sql}: {scan:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_too_far_for_any_number_come_all_the_same() {
+    let cluster = cluster();
+    let mut client = cluster.client();
+    client
+        .batch_execute(
+            "CREATE TABLE t (id int, v vector(2)); SET work_mem = '64kB';
+             INSERT INTO t SELECT i, array[CASE WHEN i % 3 = 0 THEN i ELSE 1e25 + i * 1e20 END, i]::vector
+             FROM generate_series(1, 6000) i;
+             CREATE INDEX ON t USING s3vector (v); SET enable_seqscan = off; SET enable_sort = off",
+        )
+        .expect("a table");
+    for (filter, expected) in [("true", 6000), ("id > 5990", 10)] {
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT id FROM t WHERE {filter} ORDER BY v <-> '[0,0]' OFFSET 0) s"
+        );
+        let count: i64 = client.query_one(&sql, &[]).expect("a count").get(0);
+        assert_eq!(count, expected, "{filter}");
+        assert_eq!(last_scan(&mut client).late, 0);
+    }
+}

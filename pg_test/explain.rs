@@ -127,6 +127,7 @@ mod tests {
             ("Rows In Cache", "cache_hits"),
             ("Rows From Table", "heap_rows"),
             ("Rows Refined", "refined"),
+            ("Rows Sorted", "sorted_rows"),
             ("Graph Walks", "walks"),
             ("Code Sweeps", "sweeps"),
             ("Rows Swept", "swept_rows"),

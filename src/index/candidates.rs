@@ -190,7 +190,8 @@ impl Segment {
         tids.extend(all.filter(|(at, _)| !self.is_dead(first + at)).map(|(_, &tid)| tid));
     }
 
-    fn is_live(&self, row: u32) -> bool {
+    /// Whether vacuum has left something of a row.
+    pub fn is_live(&self, row: u32) -> bool {
         self.dead.is_none() || {
             let offsets = self.graph.view().tid_offsets();
             let entries = offsets[row as usize] as usize..offsets[row as usize + 1] as usize;

@@ -68,6 +68,11 @@ impl Sweep {
         self.bases.last().copied().unwrap_or_default().into()
     }
 
+    /// Whether the next candidates take another pass.
+    pub fn is_used_up(&self) -> bool {
+        self.next == self.keys.len() && !self.complete
+    }
+
     /// Marks a row as taken: it does not come any more.
     pub fn take(&mut self, id: RowId) {
         let row = self.bases[id.segment as usize] + id.row;
@@ -100,7 +105,7 @@ impl Sweep {
         found: &mut Vec<Candidate>,
         interrupt: impl Fn(),
     ) -> f64 {
-        if self.next == self.keys.len() && !self.complete {
+        if self.is_used_up() {
             self.pass(segments, interrupt);
         }
         // One more, to know where the rest begins.
@@ -178,6 +183,11 @@ impl Sweep {
         }
         rest[..more].sort_unstable();
         self.sorted = end;
+    }
+
+    /// Whether a row has been taken.
+    pub fn has_taken(&self, id: RowId) -> bool {
+        self.is_taken(self.bases[id.segment as usize] + id.row)
     }
 
     fn is_taken(&self, row: u32) -> bool {

@@ -77,6 +77,9 @@ fn write_text(output: &Output, scan: &ScanStatistics) {
     if scan.sweeps > 0 {
         output.text(c"Code Sweeps", &sweeps(scan));
     }
+    if scan.sorted_rows > 0 {
+        output.number(c"Rows Sorted", scan.sorted_rows);
+    }
     output.number(c"Candidates", scan.candidates.into());
     if scan.delta_rows > 0 {
         output.number(c"Delta Rows", scan.delta_rows.into());
@@ -102,6 +105,7 @@ fn write_properties(output: &Output, scan: &ScanStatistics) {
     output.number(c"Graph Walks", scan.walks.into());
     output.number(c"Code Sweeps", scan.sweeps.into());
     output.number(c"Rows Swept", scan.swept_rows);
+    output.number(c"Rows Sorted", scan.sorted_rows);
     output.number(c"Candidates", scan.candidates.into());
     output.number(c"Delta Rows", scan.delta_rows.into());
     output.number(c"Rows Reranked", scan.reranked.into());

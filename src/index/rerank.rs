@@ -271,6 +271,12 @@ impl Rerank {
         given_up
     }
 
+    /// Forgets the settled rows, and returns them.
+    pub fn take_settled(&mut self) -> Vec<Settled> {
+        self.settled.extend(self.ready.drain(..));
+        std::mem::take(&mut self.settled)
+    }
+
     /// How many of the settled rows may be as near as the `want`th of them.
     pub fn settled_within(&mut self, want: usize) -> usize {
         self.uppers.clear();
@@ -345,9 +351,14 @@ impl Rerank {
     /// handed out before.
     pub fn pop(&mut self) -> Option<(Settled, bool)> {
         let row = self.ready.pop_front()?;
+        Some((row, self.hand_out(&row)))
+    }
+
+    /// Notes that a row is handed out; whether it is late.
+    pub fn hand_out(&mut self, row: &Settled) -> bool {
         let late = self.mode == Mode::Strict && row.distance.lower < self.last;
         self.last = self.last.max(row.distance.upper);
-        Some((row, late))
+        late
     }
 
     /// Puts the next rows in order, of those that are not farther than `due`: `want` of them, if there are

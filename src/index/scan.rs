@@ -25,6 +25,7 @@ use super::insert::u64_to_tid;
 use super::operator::Operator;
 use super::pending;
 use super::rerank::{BULK, Candidate, MAX_WAVE, Rerank, RowId, Settled, Source, Step};
+use super::sorted::Sorted;
 use super::start::Start;
 use super::statistics::ScanStatistics;
 use super::vector::{Vector, check_dimensions};
@@ -47,6 +48,9 @@ fn memory() -> usize {
 fn largest_wave() -> usize {
     (memory() / 4 / WAVE_BYTES).min(MAX_WAVE)
 }
+
+/// Passes over the codes after which sorting all rows is cheaper, if most of them are read.
+const MANY_PASSES: u32 = 8;
 
 /// Candidates a sweep hands over at first; then twice as many each time.
 const FIRST_BLOCK: usize = 256;
@@ -124,7 +128,10 @@ pub unsafe extern "C-unwind" fn amgettuple(
 #[pg_guard]
 pub unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
     // SAFETY: a scan `ambeginscan` made. The state itself goes with its memory context.
-    unsafe { *state(scan) = Scan::default() };
+    unsafe {
+        state(scan).reset();
+        *state(scan) = Scan::default();
+    }
 }
 
 /// Whether a relation is an index of this access method.
@@ -191,6 +198,8 @@ struct Scan {
     scratch: Vec<u8>,
     /// Where candidates come from once the walk's are used up.
     sweep: Option<Sweep>,
+    /// All rows still to come, when memory has turned out too small for a sweep.
+    sorted: Option<Sorted>,
     /// Candidates the sweep hands over next.
     block: usize,
     /// Rows of segments that the walk has handed out.
@@ -222,6 +231,9 @@ impl Scan {
         self.next_tid = 0;
         self.walked.clear();
         self.sweep = None;
+        if let Some(sorted) = self.sorted.take() {
+            sorted.end();
+        }
         self.emitted = 0;
         self.waves = 0;
     }
@@ -321,6 +333,13 @@ impl Scan {
                 self.next_tid += 1;
                 return Some(tid);
             }
+            if self.sorted.is_some() {
+                self.take_sorted();
+                if self.opened.is_empty() {
+                    return None;
+                }
+                continue;
+            }
             let walking = self.sweep.is_none() && self.query.is_some();
             if walking && self.emitted >= self.allowance {
                 self.begin_sweep();
@@ -353,6 +372,10 @@ impl Scan {
 
     /// Adds the sweep's next candidates.
     fn sweep_on(&mut self) {
+        let often = |sweep: &Sweep| sweep.is_used_up() && sweep.passes() >= MANY_PASSES;
+        if self.sweep.as_ref().is_some_and(often) && self.reads_most() {
+            return self.sort_rest();
+        }
         let Some(sweep) = &mut self.sweep else { return self.rerank.add([], f64::INFINITY) };
         let started = Instant::now();
         let before = sweep.passes();
@@ -376,11 +399,100 @@ impl Scan {
 
     /// Sweeps once more from the start: for rows that there was no memory for.
     fn sweep_again(&mut self) {
+        if self.reads_most() {
+            return self.sort_rest();
+        }
         if let Some(sweep) = &mut self.sweep {
             self.rerank.forget_candidates().for_each(|id| sweep.give_back(id));
             sweep.restart();
         }
         self.rerank.restart(largest_wave());
+    }
+
+    /// Whether the scan has looked up so many rows that it may as well look up all of them.
+    fn reads_most(&self) -> bool {
+        let rows = self.sweep.as_ref().map_or(0, Sweep::rows);
+        self.strict && 2 * u64::from(self.statistics.reranked) > rows
+    }
+
+    /// Looks up all rows that have not been handed out, and sorts them. Sweeping again for what memory
+    /// cannot hold costs more with each row; this does not.
+    fn sort_rest(&mut self) {
+        let (Some(scan), Some(mut sweep)) = (self.scan, self.sweep.take()) else { return };
+        // Nothing walks any more.
+        self.sweep = Some(Sweep::default());
+        self.rerank.forget_candidates().for_each(|id| sweep.give_back(id));
+        // SAFETY: the scan's own memory is there as long as this state of it.
+        let mut sorted = unsafe {
+            let context = pg_sys::GetMemoryChunkContext(scan.as_ptr().cast());
+            Sorted::begin(context, pg_sys::work_mem / 2)
+        };
+        let mut rough = Vec::new();
+        for row in self.rerank.take_settled() {
+            match row.source {
+                Source::Row(id) => sweep.give_back(id),
+                Source::Tid(_) if row.distance.is_exact() => sorted.put(&row),
+                source => rough.push(source),
+            }
+        }
+        self.refined(&rough).iter().for_each(|row| sorted.put(row));
+        let before = self.statistics.reranked;
+        let most = largest_wave();
+        let mut wave = Vec::with_capacity(most);
+        for number in 0..self.segments.len() {
+            let rows = self.segments[number].rows() as u32;
+            for row in 0..rows {
+                let id = RowId { segment: number as u32, row };
+                if !sweep.has_taken(id) && self.segments[number].is_live(row) {
+                    wave.push(id);
+                }
+                if wave.len() == most || row + 1 == rows {
+                    self.put_wave(&wave, &mut sorted);
+                    wave.clear();
+                }
+            }
+        }
+        self.statistics.sorted_rows += u64::from(self.statistics.reranked - before);
+        self.statistics.publish();
+        sorted.sort();
+        self.sorted = Some(sorted);
+    }
+
+    /// Adds rows of segments to a sort, with the operator's values.
+    fn put_wave(&mut self, wave: &[RowId], sorted: &mut Sorted) {
+        pgrx::check_for_interrupts!();
+        let (Some(query), Some(scan)) = (&self.query, self.scan) else { return };
+        let wanted = Wanted {
+            query,
+            segments: &self.segments,
+            scan: scan.as_ptr(),
+            by_operator: !self.rounded,
+        };
+        let distances = self.fetcher.distances(&wanted, wave, &mut self.statistics);
+        let mut rough = Vec::new();
+        for (&id, distance) in wave.iter().zip(distances) {
+            match distance {
+                Some(distance) if distance.is_exact() && !self.rounded => {
+                    sorted.put(&Settled { distance: *distance, source: Source::Row(id) });
+                }
+                Some(_) => rough.push(Source::Row(id)),
+                None => {}
+            }
+        }
+        self.refined(&rough).iter().for_each(|row| sorted.put(row));
+        self.statistics.publish();
+    }
+
+    /// Takes the next rows of a sort.
+    fn take_sorted(&mut self) {
+        self.opened.clear();
+        while self.opened.len() < MOST_AHEAD
+            && let Some(row) = self.sorted.as_mut().and_then(Sorted::next)
+        {
+            let late = self.rerank.hand_out(&row);
+            self.opened.push((row, late));
+        }
+        self.open();
     }
 
     /// Settles the rows of the wave.
@@ -434,16 +546,24 @@ impl Scan {
         }
     }
 
-    /// Has the operator compute the values of the rows that are to be refined: of the stored vector where
-    /// it lies in the payload cache and is the row itself, else of the table's.
+    /// Refines the rows that rerank wants to be.
     fn refine(&mut self) {
-        let (Some(query), Some(scan)) = (&self.query, self.scan) else { return };
+        let rough = self.rerank.rough().to_vec();
+        let exact = self.refined(&rough);
+        self.rerank.add_refined(exact);
+        self.statistics.publish();
+    }
+
+    /// Has the operator compute the distances of rows: of the stored vector where it lies in the payload
+    /// cache and is the row itself, else of the table's. Without rows that the snapshot does not see.
+    fn refined(&mut self, rough: &[Source]) -> Vec<Settled> {
+        let (Some(query), Some(scan)) = (&self.query, self.scan) else { return Vec::new() };
         // SAFETY: the scan is the one under way.
         let mut operator = unsafe { Operator::of(scan.as_ptr(), query) };
-        let mut exact = Vec::with_capacity(self.rerank.rough().len());
-        self.statistics.refined += self.rerank.rough().len() as u32;
+        let mut exact = Vec::with_capacity(rough.len());
+        self.statistics.refined += rough.len() as u32;
         let mut elsewhere = Vec::new();
-        for (number, &source) in self.rerank.rough().iter().enumerate() {
+        for (number, &source) in rough.iter().enumerate() {
             if number % 1024 == 0 {
                 pgrx::check_for_interrupts!();
             }
@@ -463,8 +583,7 @@ impl Scan {
         if !elsewhere.is_empty() {
             self.refine_by_table(&elsewhere, &mut operator, &mut exact);
         }
-        self.rerank.add_refined(exact);
-        self.statistics.publish();
+        exact
     }
 
     /// Adds the rows that the snapshot sees to `exact`, by the table's own vectors.
@@ -518,8 +637,7 @@ impl Scan {
         self.tids = tids;
     }
 
-    /// Takes the next rows that are ready: looks their tids up, and asks for the pages of the table
-    /// that the executor will read for them.
+    /// Takes the next rows that are ready.
     fn take_ready(&mut self) {
         let mut most = MOST_AHEAD;
         if self.sweep.is_none() && self.query.is_some() {
@@ -531,6 +649,11 @@ impl Scan {
         {
             self.opened.push(row);
         }
+        self.open();
+    }
+
+    /// Looks up the tids of the rows that are handed out next, and asks for their pages.
+    fn open(&mut self) {
         self.emitted += self.opened.len();
         // Each lies somewhere else in memory, and one wait for all is as long as one for each.
         let segment = |id: &RowId| &self.segments[id.segment as usize];

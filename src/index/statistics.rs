@@ -43,6 +43,8 @@ pub struct ScanStatistics {
     pub sweeps: u32,
     /// Rows whose codes these passes looked at.
     pub swept_rows: u64,
+    /// Rows sorted because memory was too small for a sweep.
+    pub sorted_rows: u64,
     /// Rows handed out although one farther away had been before.
     pub late: u32,
     /// Time spent searching graphs and the delta.
@@ -69,6 +71,7 @@ impl AddAssign for ScanStatistics {
         self.walks = self.walks.saturating_add(other.walks);
         self.sweeps = self.sweeps.saturating_add(other.sweeps);
         self.swept_rows = self.swept_rows.saturating_add(other.swept_rows);
+        self.sorted_rows = self.sorted_rows.saturating_add(other.sorted_rows);
         self.late = self.late.saturating_add(other.late);
         self.search += other.search;
         self.fetch += other.fetch;

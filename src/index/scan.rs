@@ -6,6 +6,9 @@
 //! handed out what a walk is good for goes on with a sweep over the rest: it ends only where the index
 //! ends.
 
+mod refine;
+mod sort;
+
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
 use std::time::Instant;
@@ -19,10 +22,8 @@ use super::ahead::TablePages;
 use super::candidates::{Confidence, Segment, dead_entries};
 use super::code_sweep::Sweep;
 use super::demand::{self, Demand};
-use super::fetch::{Cached, Fetcher, Wanted};
-use super::heap::HeapVectors;
+use super::fetch::{Fetcher, Wanted};
 use super::insert::u64_to_tid;
-use super::operator::Operator;
 use super::pending;
 use super::rerank::{BULK, Candidate, MAX_WAVE, Rerank, RowId, Settled, Source, Step};
 use super::sorted::Sorted;
@@ -48,9 +49,6 @@ fn memory() -> usize {
 fn largest_wave() -> usize {
     (memory() / 4 / WAVE_BYTES).min(MAX_WAVE)
 }
-
-/// Passes over the codes after which sorting all rows is cheaper, if most of them are read.
-const MANY_PASSES: u32 = 8;
 
 /// Candidates a sweep hands over at first; then twice as many each time.
 const FIRST_BLOCK: usize = 256;
@@ -372,7 +370,7 @@ impl Scan {
 
     /// Adds the sweep's next candidates.
     fn sweep_on(&mut self) {
-        let often = |sweep: &Sweep| sweep.is_used_up() && sweep.passes() >= MANY_PASSES;
+        let often = |sweep: &Sweep| sweep.is_used_up() && sweep.passes() >= sort::MANY_PASSES;
         if self.sweep.as_ref().is_some_and(often) && self.reads_most() {
             return self.sort_rest();
         }
@@ -407,92 +405,6 @@ impl Scan {
             sweep.restart();
         }
         self.rerank.restart(largest_wave());
-    }
-
-    /// Whether the scan has looked up so many rows that it may as well look up all of them.
-    fn reads_most(&self) -> bool {
-        let rows = self.sweep.as_ref().map_or(0, Sweep::rows);
-        self.strict && 2 * u64::from(self.statistics.reranked) > rows
-    }
-
-    /// Looks up all rows that have not been handed out, and sorts them. Sweeping again for what memory
-    /// cannot hold costs more with each row; this does not.
-    fn sort_rest(&mut self) {
-        let (Some(scan), Some(mut sweep)) = (self.scan, self.sweep.take()) else { return };
-        // Nothing walks any more.
-        self.sweep = Some(Sweep::default());
-        self.rerank.forget_candidates().for_each(|id| sweep.give_back(id));
-        // SAFETY: the scan's own memory is there as long as this state of it.
-        let mut sorted = unsafe {
-            let context = pg_sys::GetMemoryChunkContext(scan.as_ptr().cast());
-            Sorted::begin(context, pg_sys::work_mem / 2)
-        };
-        let mut rough = Vec::new();
-        for row in self.rerank.take_settled() {
-            match row.source {
-                Source::Row(id) => sweep.give_back(id),
-                Source::Tid(_) if row.distance.is_exact() => sorted.put(&row),
-                source => rough.push(source),
-            }
-        }
-        self.refined(&rough).iter().for_each(|row| sorted.put(row));
-        let before = self.statistics.reranked;
-        let most = largest_wave();
-        let mut wave = Vec::with_capacity(most);
-        for number in 0..self.segments.len() {
-            let rows = self.segments[number].rows() as u32;
-            for row in 0..rows {
-                let id = RowId { segment: number as u32, row };
-                if !sweep.has_taken(id) && self.segments[number].is_live(row) {
-                    wave.push(id);
-                }
-                if wave.len() == most || row + 1 == rows {
-                    self.put_wave(&wave, &mut sorted);
-                    wave.clear();
-                }
-            }
-        }
-        self.statistics.sorted_rows += u64::from(self.statistics.reranked - before);
-        self.statistics.publish();
-        sorted.sort();
-        self.sorted = Some(sorted);
-    }
-
-    /// Adds rows of segments to a sort, with the operator's values.
-    fn put_wave(&mut self, wave: &[RowId], sorted: &mut Sorted) {
-        pgrx::check_for_interrupts!();
-        let (Some(query), Some(scan)) = (&self.query, self.scan) else { return };
-        let wanted = Wanted {
-            query,
-            segments: &self.segments,
-            scan: scan.as_ptr(),
-            by_operator: !self.rounded,
-        };
-        let distances = self.fetcher.distances(&wanted, wave, &mut self.statistics);
-        let mut rough = Vec::new();
-        for (&id, distance) in wave.iter().zip(distances) {
-            match distance {
-                Some(distance) if distance.is_exact() && !self.rounded => {
-                    sorted.put(&Settled { distance: *distance, source: Source::Row(id) });
-                }
-                Some(_) => rough.push(Source::Row(id)),
-                None => {}
-            }
-        }
-        self.refined(&rough).iter().for_each(|row| sorted.put(row));
-        self.statistics.publish();
-    }
-
-    /// Takes the next rows of a sort.
-    fn take_sorted(&mut self) {
-        self.opened.clear();
-        while self.opened.len() < MOST_AHEAD
-            && let Some(row) = self.sorted.as_mut().and_then(Sorted::next)
-        {
-            let late = self.rerank.hand_out(&row);
-            self.opened.push((row, late));
-        }
-        self.open();
     }
 
     /// Settles the rows of the wave.
@@ -544,97 +456,6 @@ impl Scan {
         if let Some(sweep) = &mut self.sweep {
             given_up.into_iter().for_each(|id| sweep.give_back(id));
         }
-    }
-
-    /// Refines the rows that rerank wants to be.
-    fn refine(&mut self) {
-        let rough = self.rerank.rough().to_vec();
-        let exact = self.refined(&rough);
-        self.rerank.add_refined(exact);
-        self.statistics.publish();
-    }
-
-    /// Has the operator compute the distances of rows: of the stored vector where it lies in the payload
-    /// cache and is the row itself, else of the table's. Without rows that the snapshot does not see.
-    fn refined(&mut self, rough: &[Source]) -> Vec<Settled> {
-        let (Some(query), Some(scan)) = (&self.query, self.scan) else { return Vec::new() };
-        // SAFETY: the scan is the one under way.
-        let mut operator = unsafe { Operator::of(scan.as_ptr(), query) };
-        let mut exact = Vec::with_capacity(rough.len());
-        self.statistics.refined += rough.len() as u32;
-        let mut elsewhere = Vec::new();
-        for (number, &source) in rough.iter().enumerate() {
-            if number % 1024 == 0 {
-                pgrx::check_for_interrupts!();
-            }
-            let cached = match source {
-                Source::Row(id) if !self.rounded => {
-                    let place = Cached::of(&self.segments[id.segment as usize], id.row);
-                    place.decode(Payload::Float32, &mut self.scratch, operator.row_mut())
-                }
-                _ => false,
-            };
-            if cached {
-                exact.push(Settled::exact(operator.value(), source));
-            } else {
-                elsewhere.push(source);
-            }
-        }
-        if !elsewhere.is_empty() {
-            self.refine_by_table(&elsewhere, &mut operator, &mut exact);
-        }
-        exact
-    }
-
-    /// Adds the rows that the snapshot sees to `exact`, by the table's own vectors.
-    fn refine_by_table(
-        &mut self,
-        rough: &[Source],
-        operator: &mut Operator,
-        exact: &mut Vec<Settled>,
-    ) {
-        let Some(scan) = self.scan else { return };
-        // SAFETY: the scan is the one under way.
-        let Some(mut table) = (unsafe { HeapVectors::open(scan.as_ptr()) }) else {
-            pgrx::error!("an s3vector scan needs its table to put rows in order");
-        };
-        // All tids have been handed out: the list is free. Each row has those up to its end.
-        let (mut tids, mut ends) =
-            (std::mem::take(&mut self.tids), Vec::with_capacity(rough.len()));
-        tids.clear();
-        self.next_tid = 0;
-        for &source in rough {
-            let first = tids.len();
-            match source {
-                Source::Tid(tid) => tids.push(tid),
-                Source::Row(id) => self.segments[id.segment as usize].live_tids(id.row, &mut tids),
-            }
-            match source {
-                // Equal halves need not be equal vectors.
-                Source::Row(id) if self.rounded => {
-                    let tid = |number: usize| Source::Tid(tids[number]);
-                    ends.extend((first..tids.len()).map(|number| (tid(number), number + 1)));
-                    if self.sweep.is_none() {
-                        self.walked.push(id);
-                    }
-                }
-                _ => ends.push((source, tids.len())),
-            }
-        }
-        // SAFETY: as above.
-        unsafe { self.pages.ask(scan.as_ptr(), &tids) };
-        let mut first = 0;
-        for (source, end) in ends {
-            pgrx::check_for_interrupts!();
-            // SAFETY: the index is on values of type vector.
-            let value = |vector: &Vector| unsafe { operator.value_of(vector.datum()) };
-            // A row that the snapshot does not see is none.
-            let value = table.read(&tids[first..end], value);
-            exact.extend(value.map(|value| Settled::exact(value, source)));
-            first = end;
-        }
-        tids.clear();
-        self.tids = tids;
     }
 
     /// Takes the next rows that are ready.

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use distance::prefetch;
+use distance::{HALF_ERROR, HALF_LEAST, Payload, prefetch};
 use hnsw::Searcher;
 use pgrx::pg_sys;
 use rabitq::{Bounds, Query};
@@ -82,7 +82,13 @@ impl Segment {
 
     /// Prepares the search for a query.
     pub fn aim(&mut self, query: &[f32]) {
-        self.query = Some(self.graph.quantizer().query(query));
+        let mut query = self.graph.quantizer().query(query);
+        // Merges make codes of what is stored.
+        if self.view().payload() == Payload::Float16 {
+            let least = (self.view().dimensions() as f64).sqrt() * HALF_LEAST;
+            query.allow_rounding(HALF_ERROR, least);
+        }
+        self.query = Some(query);
     }
 
     /// The folder of the index and the segment.

@@ -30,14 +30,23 @@ pub struct Demand {
     pub paging: bool,
     /// Whether it reads on past them while the distance stays the same.
     pub ties: bool,
-    /// Whether a node above relies on the order of the rows: a sort or a limit by ties, a merge with
-    /// other scans, grouping, windows.
+    /// Whether a node above puts rows in order from this one's: a sort of ties, a merge with other scans.
     pub ordered: bool,
+    /// Whether a node above is wrong about rows that are out of order: a merge join, grouping, windows, a
+    /// limit by ties.
+    pub compared: bool,
 }
 
 impl Default for Demand {
     fn default() -> Self {
-        Self { rows: f64::INFINITY, exact: false, paging: false, ties: false, ordered: false }
+        Self {
+            rows: f64::INFINITY,
+            exact: false,
+            paging: false,
+            ties: false,
+            ordered: false,
+            compared: false,
+        }
     }
 }
 
@@ -55,6 +64,7 @@ struct Above {
     /// Rows read beyond those counted.
     ahead: i64,
     ordered: bool,
+    compared: bool,
 }
 
 thread_local! {
@@ -62,6 +72,9 @@ thread_local! {
     /// execution's memory.
     static SCANS: RefCell<HashMap<usize, Noted>> = RefCell::default();
 }
+
+/// Rows that an incremental sort reads at least before it sorts, and the next one.
+const SORTED_TOGETHER: i64 = 33;
 
 /// What is known of a scan.
 #[derive(Clone, Copy)]
@@ -76,7 +89,8 @@ struct Noted {
 pub fn of(keys: usize) -> Demand {
     let noted = SCANS.with_borrow(|scans| scans.get(&keys).copied());
     let Some(Noted { above, per_result }) = noted else { return Demand::default() };
-    let unknown = Demand { ordered: above.ordered, ..Demand::default() };
+    let Above { ordered, compared, .. } = above;
+    let unknown = Demand { ordered, compared, ..Demand::default() };
     // SAFETY: null, or a node of an execution whose memory is there, or the entry would be gone.
     let Some(limit) = (unsafe { above.limit.as_ref() }) else { return unknown };
     let counted = limit.count.saturating_add(limit.offset);
@@ -89,7 +103,8 @@ pub fn of(keys: usize) -> Demand {
         exact: above.direct,
         paging: limit.offset > 0,
         ties: above.ahead > 0,
-        ordered: above.ordered,
+        ordered,
+        compared,
     }
 }
 
@@ -111,8 +126,10 @@ pub unsafe fn note(query: *mut pg_sys::QueryDesc) {
             direct: true,
             ahead: 0,
             ordered: false,
+            compared: false,
         };
-        let mut context = Context { above: top, flows: (*query).planstate, all: false };
+        let flows = (*query).planstate;
+        let mut context = Context { above: top, flows, all: false, others: false };
         visit((*query).planstate, ptr::from_mut(&mut context).cast());
     }
 }
@@ -124,6 +141,8 @@ struct Context {
     flows: *mut pg_sys::PlanState,
     /// Whether those of all children do.
     all: bool,
+    /// Whether the node is wrong about rows of its other children that are out of order.
+    others: bool,
 }
 
 /// # Safety
@@ -141,10 +160,16 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::PlanState, context: *mut c_
         let mut above = match context.all || node == context.flows {
             true => context.above,
             // What the node above does with these rows is not known: all are read.
-            false => Above { limit: ptr::null_mut(), ordered: false, estate, ..context.above },
+            false => Above {
+                limit: ptr::null_mut(),
+                ordered: false,
+                compared: context.others,
+                estate,
+                ..context.above
+            },
         };
         let mut flows = (*node).lefttree;
-        let mut all = false;
+        let (mut all, mut others) = (false, false);
         let filters = !(*node).qual.is_null();
         above.direct &= !filters;
         match (*node).type_ {
@@ -155,7 +180,7 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::PlanState, context: *mut c_
                 let ties =
                     (*above.limit).limitOption == pg_sys::LimitOption::LIMIT_OPTION_WITH_TIES;
                 above.ahead = i64::from(ties);
-                above.ordered = ties;
+                above.compared |= ties;
             }
             NodeTag::T_IndexScanState => {
                 note_scan(node.cast(), above);
@@ -167,7 +192,7 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::PlanState, context: *mut c_
             }
             // Rows of one distance are sorted by more; the next one tells where they end.
             NodeTag::T_IncrementalSortState => {
-                above.ahead += 1;
+                above.ahead += SORTED_TOGETHER;
                 above.ordered = true;
             }
             NodeTag::T_GatherMergeState => above.ordered = true,
@@ -180,10 +205,33 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::PlanState, context: *mut c_
             NodeTag::T_MergeJoinState
             | NodeTag::T_UniqueState
             | NodeTag::T_GroupState
-            | NodeTag::T_WindowAggState => (above.direct, above.ordered) = (false, true),
-            _ => flows = ptr::null_mut(),
+            | NodeTag::T_WindowAggState => {
+                (above.direct, above.compared) = (false, true);
+                others = true;
+            }
+            NodeTag::T_AggState => {
+                let sorted = pg_sys::AggStrategy::AGG_SORTED;
+                others = (*(*node).plan.cast::<pg_sys::Agg>()).aggstrategy == sorted;
+                flows = ptr::null_mut();
+            }
+            // It reads rows that another part of the plan makes, in their order.
+            NodeTag::T_CteScanState => {
+                let made_by = (*node.cast::<pg_sys::CteScanState>()).cteplanstate;
+                let compared = above.compared || above.ordered;
+                let above = Above { limit: ptr::null_mut(), ordered: false, compared, ..above };
+                let mut context = Context { above, flows: made_by, all: false, others: false };
+                if compared {
+                    visit(made_by, ptr::from_mut(&mut context).cast());
+                }
+                flows = ptr::null_mut();
+            }
+            NodeTag::T_SortState | NodeTag::T_HashState => flows = ptr::null_mut(),
+            _ => {
+                others = above.compared || above.ordered;
+                flows = ptr::null_mut();
+            }
         }
-        let mut context = Context { above, flows, all };
+        let mut context = Context { above, flows, all, others };
         pg_sys::planstate_tree_walker_impl(node, Some(visit), ptr::from_mut(&mut context).cast())
     }
 }

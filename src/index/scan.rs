@@ -310,8 +310,8 @@ impl Scan {
                 let mut found = Vec::new();
                 let confidence = match (one_wave, demand.ties) {
                     (true, _) => Confidence::OneWave,
-                    (false, false) => Confidence::Waves,
-                    (false, true) => Confidence::Sure,
+                    (false, false) if !self.rounded => Confidence::Waves,
+                    (false, _) => Confidence::Sure,
                 };
                 for (number, segment) in self.segments.iter_mut().enumerate() {
                     found.append(&mut segment.walk(number as u32, ef, confidence));

@@ -59,6 +59,10 @@ impl Start {
         let width = Width::of(&demand);
         let usual = ef_search as f64;
         let ef = (width.candidates * demand.rows).max(usual);
+        // Of rows that nobody sees, deleted ones for example, more are read than any LIMIT says.
+        if demand.compared {
+            return Self::Sweep;
+        }
         if demand.exact && !demand.paging && demand.rows <= usual / 2.0 {
             return Self::walk(usual, &demand);
         }
@@ -136,6 +140,12 @@ mod tests {
         let start = Start::choose(page(20.0), 100, 1, 200_000);
         assert_eq!(start, Start::Walk { ef: 320, allowance: 160, one_wave: true });
         assert_eq!(Start::choose(page(100.0), 100, 1, 200_000), Start::Sweep);
+    }
+
+    #[test]
+    fn where_neighbours_are_compared_there_is_no_walk() {
+        let compared = Demand { compared: true, ..limit(1.0) };
+        assert_eq!(Start::choose(compared, 100, 1, 1_000_000), Start::Sweep);
     }
 
     #[test]

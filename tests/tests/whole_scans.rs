@@ -366,6 +366,91 @@ fn statements_that_compare_distances_answer_as_without_the_index() {
     }
 }
 
+/// LIMIT does not say how many rows are read where some are not seen, or rows are read ahead of it.
+#[test]
+fn what_compares_distances_is_right_about_rows_below_a_limit() {
+    let cluster = cluster();
+    let mut client = cluster.client();
+    client
+        .batch_execute(
+            "CREATE TABLE t (id int PRIMARY KEY, v vector(32)); SELECT setseed(0.4);
+             INSERT INTO t SELECT i, (SELECT array_agg((random() - random())::real)::vector
+                 FROM generate_series(1, 32) WHERE i > 0) FROM generate_series(1, 8000) i;
+             CREATE INDEX t_v ON t USING s3vector (v) WITH (bits = '1'); ANALYZE t;
+             SET enable_hashjoin = off; SET enable_nestloop = off; SET enable_hashagg = off;
+             SET enable_seqscan = off",
+        )
+        .expect("a table");
+    let nearest = "(SELECT {d} AS d, id FROM t WHERE {filter} ORDER BY {d} LIMIT 40)";
+    // Each counts what is out of order.
+    let statements = [
+        "SELECT count(*) FROM (SELECT d, lag(d) OVER (ORDER BY d) AS before FROM {near} n) s WHERE d < before",
+        "SELECT 40 - count(*) FROM {near} n JOIN (SELECT DISTINCT {d} AS d FROM t) u USING (d)",
+        "WITH n AS MATERIALIZED {near}
+             SELECT count(*) - count(DISTINCT d) FROM (SELECT d FROM n GROUP BY d) g",
+        "SELECT count(*) FROM (SELECT d, lag(d) OVER () AS before FROM (SELECT {d} AS d, id FROM t
+             WHERE {filter} ORDER BY {d}, id LIMIT 40 FOR UPDATE) n) s WHERE d < before",
+        "SELECT count(*) FROM (SELECT d, lag(d) OVER () AS before FROM (SELECT {d} AS d, id FROM t
+             WHERE {filter} ORDER BY {d} FETCH FIRST 40 ROWS WITH TIES) n) s WHERE d < before",
+    ];
+    for filter in ["true", "id % 97 < 1"] {
+        for query in 1..=10 {
+            let distance = format!("v <-> (SELECT l2_normalize(v) FROM t WHERE id = {query})");
+            for statement in statements {
+                let sql = statement.replace("{near}", nearest);
+                let sql = sql.replace("{d}", &distance).replace("{filter}", filter);
+                client
+                    .batch_execute(&format!(
+                        "BEGIN; DELETE FROM t WHERE id > 100 AND id IN (SELECT id FROM (SELECT id FROM t
+                             ORDER BY {distance} LIMIT 200) x WHERE id % 2 = 0)"
+                    ))
+                    .expect("deleted");
+                assert_eq!(count(&mut client, &sql), 0, "{sql}");
+                client.batch_execute("ROLLBACK").expect("as before");
+            }
+        }
+    }
+}
+
+/// Merges make codes of the stored halves, which are not where the rows are.
+#[test]
+fn rows_of_merged_segments_of_half_precision_come_in_order() {
+    let cluster = cluster();
+    let mut client = cluster.client();
+    for (metric, dimensions) in [(Metric::L2, 3), (Metric::InnerProduct, 1), (Metric::L2, 64)] {
+        client
+            .batch_execute(&format!(
+                "DROP TABLE IF EXISTS t; CREATE TABLE t (id int, v vector({dimensions})) WITH (autovacuum_enabled = off);
+                 SELECT setseed(0.6); CREATE FUNCTION pg_temp.more(first int, many int) RETURNS void LANGUAGE sql AS $$
+                     INSERT INTO t SELECT i, (SELECT array_agg((1 + random() / 1000)::real)::vector
+                     FROM generate_series(1, {dimensions}) WHERE i > 0) FROM generate_series(first, first + many - 1) i $$;
+                 SELECT pg_temp.more(1, 999);
+                 CREATE INDEX t_v ON t USING s3vector (v {}) WITH (payload = 'float16');
+                 SET enable_seqscan = off; SET enable_sort = off",
+                metric.opclass()
+            ))
+            .expect("a table");
+        for round in 1..=4 {
+            client
+                .batch_execute(&format!("SELECT pg_temp.more({}, 300)", 1000 * round))
+                .expect("more");
+            flush(&mut client, "t_v");
+        }
+        client.batch_execute("DROP FUNCTION pg_temp.more").expect("dropped");
+        for query in [3, 30, 1003] {
+            let sql = format!(
+                "SELECT id, v {} (SELECT v FROM t WHERE id = {query}) AS d FROM t
+                 ORDER BY v {} (SELECT v FROM t WHERE id = {query})",
+                metric.operator(),
+                metric.operator()
+            );
+            let answer = rows(&mut client, &sql);
+            answers::check_order(&answer);
+            assert_eq!((answer.len(), last_scan(&mut client).late), (2199, 0));
+        }
+    }
+}
+
 /// With too little memory for what one-bit codes leave open the rows are sorted, on disk if need be; also
 /// when another scan begins, or the scan ends, before all have come.
 #[test]

@@ -13,6 +13,11 @@ const UNIT: f64 = 1.0 / 16_777_216.0;
 const TINY: f64 = 1.401_298_464_324_817e-45;
 /// Largest relative error of rounding to half precision: `2^-11`.
 const HALF_UNIT: f64 = 1.0 / 2048.0;
+/// How far rounding to half precision moves a vector, against its length; elements below
+/// [`HALF_LEAST`] are moved as if they were that.
+pub const HALF_ERROR: f64 = MORE * HALF_UNIT;
+/// The smallest number of half precision's normal range.
+pub const HALF_LEAST: f64 = 1.0 / 16_384.0;
 /// Largest absolute error of rounding a number below half precision's normal range: `2^-25`.
 const HALF_TINY: f64 = 1.0 / 33_554_432.0;
 /// Partial sums that every kernel has at least.
@@ -92,7 +97,7 @@ impl ExactQuery {
         // How far the stored row can be from the original one.
         let moved = match payload {
             Payload::Float32 => 0.0,
-            Payload::Float16 => MORE * HALF_UNIT * row_norm + terms.sqrt() * HALF_TINY,
+            Payload::Float16 => HALF_ERROR * row_norm + terms.sqrt() * HALF_TINY,
         };
         // Both sums may be off, the operator's and the one here.
         let error = summing_error(self.dimensions()) + own_summing_error(self.dimensions());

@@ -37,5 +37,5 @@ pub use aligned::Aligned;
 pub use dispatch::{Element, Kernels, Level, dot, dot_and_norm, l2_squared};
 pub use exact::ExactQuery;
 pub use half::f16;
-pub use interval::{Interval, summing_error};
+pub use interval::{HALF_ERROR, HALF_LEAST, Interval, summing_error};
 pub use metric::{Metric, Payload};

@@ -42,6 +42,10 @@ pub(crate) struct Sure {
     slack: [f64; 3],
     /// What it adds to the operator's value, against the distance.
     operator: f64,
+    /// How far a row may be from what its code was made of, against its length.
+    rounded: f64,
+    /// The longest that a row at no distance can be.
+    reach: f64,
     /// From this length on nothing is known.
     limit: f64,
 }
@@ -120,7 +124,16 @@ impl Sure {
             ),
         };
         let limit = if in_range { limit } else { 0.0 };
-        Self { code: code * scale, row: row * scale, freedom, slack, operator, limit }
+        Self {
+            code: code * scale,
+            row: row * scale,
+            freedom,
+            slack,
+            operator,
+            rounded: 0.0,
+            reach: length + centroid,
+            limit,
+        }
     }
 
     /// The bound for a row whose code's values have a length of `norm`, under inner product.
@@ -232,15 +245,35 @@ impl Query {
         self.sure.bound(metric, estimate, factors, norm[0])
     }
 
+    /// Allows for codes that were made of rows which had been rounded, by up to `error` of their length, and
+    /// by `error · least` those that are shorter than `least`: sure bounds are then those of the rows before.
+    /// Under cosine no row may be as short.
+    pub fn allow_rounding(&mut self, error: f64, least: f64) {
+        self.sure.rounded = error;
+        self.sure.reach += least;
+        if self.errors.metric == Metric::InnerProduct {
+            self.sure.slack[0] += error * self.errors.length * (self.errors.centroid + least);
+            self.sure.slack[1] += error * self.errors.length;
+        }
+    }
+
     /// What the operator's value is not below where the ranking value is at least `ranking`, in the units
     /// of the metric's operator: a root under L2, within 0 and 2 under cosine. It never falls as `ranking`
     /// rises.
     pub fn distance_at(&self, ranking: f32) -> f64 {
         let ranking = f64::from(ranking);
         match self.errors.metric {
-            Metric::L2 => ranking.max(0.0).sqrt() * (1.0 - self.sure.operator),
+            Metric::L2 => {
+                let distance = ranking.max(0.0).sqrt() * (1.0 - self.sure.operator);
+                // A row is no longer than the query and its distance together.
+                let moved = self.sure.rounded * (self.sure.reach + distance);
+                if distance < f64::INFINITY { (distance - moved).max(0.0) } else { distance }
+            }
             Metric::InnerProduct => ranking,
-            Metric::Cosine => (ranking - 2.0 * self.sure.operator).clamp(0.0, 2.0),
+            Metric::Cosine => {
+                let moved = 2.0 * (self.sure.operator + self.sure.rounded);
+                (ranking - moved).clamp(0.0, 2.0)
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Encoded, METRICS, clustered, normal};
-use distance::{ExactQuery, Level, Metric};
+use distance::{ExactQuery, HALF_ERROR, HALF_LEAST, Level, Metric, f16};
 use proptest::prelude::*;
 use rabitq::{Bits, Codes, FACTORS, SplitMix64};
 
@@ -270,6 +270,38 @@ fn distances_rise_with_ranking_values() {
     near(cosine[5], 0.25);
     let product = distances(Metric::InnerProduct);
     assert_eq!((product[0], product[1]), (f64::NEG_INFINITY, -2.0));
+}
+
+#[test]
+fn bounds_of_codes_of_rounded_rows_hold_for_the_rows_before() {
+    let mut random = SplitMix64::new(9);
+    for metric in METRICS {
+        for dimensions in [1, 3, 16, 64] {
+            // Rows close to each other: rounding moves them farther than their codes are off.
+            let mut row = || -> Vec<f32> {
+                let unit = |bits: u64| (bits >> 40) as f32 / (1u64 << 24) as f32;
+                (0..dimensions).map(|_| 1.0 + 1e-3 * unit(random.next_u64())).collect()
+            };
+            let rows: Vec<Vec<f32>> = (0..300).map(|_| row()).collect();
+            let halves = |row: &Vec<f32>| row.iter().map(|x| f16::from_f32(*x).to_f32()).collect();
+            let rounded: Vec<Vec<f32>> = rows.iter().map(halves).collect();
+            for bits in Bits::ALL {
+                let encoded = Encoded::new(&rounded, bits, metric);
+                for number in 0..5 {
+                    let mut query = encoded.quantizer.query(&rows[number]);
+                    query.allow_rounding(HALF_ERROR, (dimensions as f64).sqrt() * HALF_LEAST);
+                    let mut bounds = vec![0.0; rows.len()];
+                    query.sure_lower_bounds(&encoded.all(), 0, &mut bounds);
+                    let exact = ExactQuery::new(metric, rows[number].clone());
+                    for (row, bound) in rows.iter().zip(bounds) {
+                        let (bound, value) = (query.distance_at(bound), exact.distance(&row[..]));
+                        // The operator's value is not the distance itself either.
+                        assert!(bound <= value + 1e-6, "{metric:?} {bits:?}: {bound} > {value}");
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]
